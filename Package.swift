@@ -42,8 +42,10 @@ let package = Package(
         .target(name: "ChunkModel", dependencies: ["CSodium"], swiftSettings: settings),
         .target(name: "MeshKeys", dependencies: ["CSodium", "ChunkModel"], swiftSettings: settings),
         .target(name: "SQLiteFile", dependencies: ["CSQLite"], swiftSettings: settings),
+        .target(name: "FetchPlanner", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: pure),
         .testTarget(name: "ChunkModelTests", dependencies: ["ChunkModel"], swiftSettings: settings),
         .testTarget(name: "MeshKeysTests", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: settings),
         .testTarget(name: "SQLiteFileTests", dependencies: ["SQLiteFile"], swiftSettings: settings),
+        .testTarget(name: "FetchPlannerTests", dependencies: ["ChunkModel", "FetchPlanner", "MeshKeys"], swiftSettings: settings),
     ]
 )

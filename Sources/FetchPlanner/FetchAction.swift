@@ -1,0 +1,72 @@
+public import ChunkModel
+public import MeshKeys
+
+/// Names one request to a peer, so that its answer finds the attempt it belongs to.
+public struct RequestTag: Hashable, Sendable {
+    public let value: UInt64
+    public init(value: UInt64) { self.value = value }
+}
+
+/// What a peer is asked to do about a chunk.
+public enum AskMode: Sendable, Equatable {
+    /// Send it if you have it, else say so.
+    case ifHeld
+    /// You are its owner: get it from upstream if you do not have it, and send it.
+    case fetch
+}
+
+/// What the shell has to do now, in this order.
+public enum FetchAction: Sendable, Equatable {
+    case ask(NodeID, ChunkID, flist: FlistDigest?, mode: AskMode, priority: FetchPriority, tag: RequestTag)
+    case cancel(RequestTag)
+    case fetchUpstream(ChunkID, flist: FlistDigest?, priority: FetchPriority)
+    case cancelUpstream(ChunkID)
+    /// The peer said that it has a chunk and did not: forget that claim.
+    case dropStaleClaim(NodeID, ChunkID)
+    /// The peer's TCP side is gone or silent: let gossip look at once.
+    case suspect(NodeID)
+    /// Nobody could deliver it; all its waiters are to be told, and the planner has forgotten it.
+    case fail(ChunkID, FetchFailure)
+}
+
+/// Why a chunk could not be had.
+public enum FetchFailure: Error, Sendable, Equatable, CustomStringConvertible {
+    /// Upstream answered, and does not have it.
+    case missing
+    /// No peer has it and no node of the site reaches an upstream that might.
+    case unreachable(String)
+
+    public var description: String {
+        switch self {
+        case .missing: "no peer holds it and the hub does not have it"
+        case .unreachable(let reason): reason
+        }
+    }
+}
+
+/// How a request to a peer ended, or how it goes on.
+public enum PeerAnswer: Sendable, Equatable {
+    /// Still at work on it: a sign of life.
+    case pending
+    /// All bytes are here, being verified: the peer is free for the next request.
+    case received
+    /// The bytes were not the chunk.
+    case corrupt
+    /// It does not hold the chunk (`ifHeld`), or upstream told it that the chunk does not exist (`fetch`).
+    case missing
+    case busy(retryAfter: Duration)
+    /// It will not fetch chunks of this flist from upstream (unknown flist, no route that it may use).
+    case declined
+    /// It does not take itself for the owner at this moment.
+    case notOwner
+    /// It is the owner, but its upstream failed.
+    case upstreamFailed
+    /// Connection refused, reset, timed out or stalled.
+    case failed
+}
+
+/// How a fetch from upstream ended.
+public enum UpstreamAnswer: Sendable, Equatable {
+    case missing
+    case failed(String)
+}

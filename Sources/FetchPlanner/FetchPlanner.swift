@@ -1,0 +1,240 @@
+public import ChunkModel
+public import MeshKeys
+
+/// Decides where each wanted chunk comes from: a peer that holds it, the owner that fetches it once for the site, or upstream.
+///
+/// A value without I/O or clock: events go in with the time (counted from any fixed moment), actions come out, and the shell
+/// carries them out in order and reports how they ended. Single flight in the node follows from there being one `Want` for a
+/// chunk; single flight at the site from all nodes asking the same owner.
+///
+/// The way of one want: a holder (the one that will probably answer first) → who claims to be fetching it → its owner by
+/// rendezvous hashing, which may be this node → the next in the ranking when an owner fails → after all have failed, again with
+/// growing pauses, and then the failure is reported.
+public struct FetchPlanner: Sendable {
+    /// Every bound of the planner.
+    public struct Limits: Sendable {
+        /// Wants of this node at one time; further ones are refused with `busy` by `want`.
+        public var localWants = 8192
+        /// Wants that exist for peers alone; a peer beyond that is told to come back.
+        public var peerWants = 2048
+        /// Chunks asked of one holder and not yet here: enough to keep a LAN busy, few enough to spread over all holders.
+        public var transfersPerPeer = 4
+        /// Chunks for which we wait at one owner.
+        public var waitsPerPeer = 192
+        /// Wants looked at in one pass for an idle source; the rest has its turn when something ends.
+        public var wantsPerPass = 512
+        /// A foreground read asks a second holder after this long at first, later after a multiple of what peers take.
+        public var firstHedge: Duration = .milliseconds(50)
+        /// At most this many wants are left when the tail of a prefetch is asked twice too.
+        public var endgameWants = 3
+        /// A source that failed for a chunk is left out for this long.
+        public var passOver: Duration = .seconds(10)
+        /// A node that does not take itself for the owner is asked again after this: views settle within a few gossip rounds.
+        public var notOwnerPause: Duration = .milliseconds(500)
+        /// A node that may not fetch for an flist is not asked again for it before this.
+        public var declinedPause: Duration = .seconds(10)
+        /// A peer that could not be reached rests this long times the failures in a row, at most five times.
+        public var peerRest: Duration = .seconds(2)
+        /// Wrong bytes from one peer until it is shunned, and for how long.
+        public var offences = 3
+        public var shun: Duration = .seconds(30)
+        /// How long an owner may say "pending" before the next one is asked: foreground, and everything else.
+        public var foregroundPatience: Duration = .seconds(20)
+        public var patience: Duration = .seconds(180)
+        /// Rounds through all sources before a want fails, and the pause after the first; each further one is twice as long.
+        public var rounds = 3
+        public var roundPause: Duration = .seconds(1)
+        public init() {}
+    }
+
+    /// How a want of a peer is answered at once.
+    public enum PeerWantAnswer: Sendable, Equatable {
+        /// It is told when the chunk arrives, or fails.
+        case joined
+        case busy
+        /// We wait for it at another owner ourselves.
+        case notOwner
+        /// Nothing that this node may open leads to that chunk.
+        case declined
+    }
+
+    struct Declined: Hashable, Sendable {
+        let node: NodeID
+        let flist: FlistDigest?
+    }
+
+    public let me: NodeID
+    public let limits: Limits
+    /// Requests to upstream at one time; the shell shares the site's limit out among the nodes that fetch.
+    public private(set) var upstreamPlaces: Int
+
+    var wants: [ChunkID: Want] = [:]
+    var loads: [NodeID: PeerLoad] = [:]
+    var declined: [Declined: Duration] = [:]
+    var tags: [RequestTag: ChunkID] = [:]
+    /// Wants without a source, oldest first, for each priority; entries that have found one meanwhile are skipped.
+    var idle: [[ChunkID]] = [[], [], []]
+    /// Wants in line for upstream, likewise.
+    var upstreamLine: [[ChunkID]] = [[], [], []]
+    var upstreamActive: Set<ChunkID> = []
+    private var nextTag: UInt64 = 1
+    private var peerOnlyWants = 0
+
+    public init(me: NodeID, limits: Limits = Limits(), upstreamPlaces: Int = 4) {
+        (self.me, self.limits) = (me, limits)
+        self.upstreamPlaces = max(1, upstreamPlaces)
+    }
+
+    // MARK: Wanting
+
+    /// Somebody in this node waits for `id`. Every call is matched by one `abandon`, unless the chunk arrives or fails first.
+    ///
+    /// - Returns: `nil` when this node already waits for `limits.localWants` chunks.
+    public mutating func want(
+        _ id: ChunkID, flist: FlistDigest?, priority: FetchPriority, now: Duration, view: some MeshView
+    ) -> [FetchAction]? {
+        guard wants[id] != nil || wants.count - peerOnlyWants < limits.localWants else { return nil }
+        let known = wants[id]
+        enter(id, flist: flist, priority: priority) { $0.localWaiters += 1 }
+        if let known, known.localWaiters == 0 { peerOnlyWants -= 1 }
+        var actions = known.map { raise(id, from: $0.priority, now: now) } ?? []
+        actions += pump(now: now, view: view)
+        return actions
+    }
+
+    /// A peer asks this node, as the owner, for a chunk that is not in the store.
+    public mutating func wantForPeer(
+        _ id: ChunkID, flist: FlistDigest?, priority: FetchPriority, now: Duration, view: some MeshView
+    ) -> (answer: PeerWantAnswer, actions: [FetchAction]) {
+        if let known = wants[id] {
+            if known.waitsAtOwner && !known.isAtUpstream { return (.notOwner, []) }
+        } else {
+            guard peerOnlyWants < limits.peerWants else { return (.busy, []) }
+            guard view.owners(for: flist).contains(me) else { return (.declined, []) }
+            peerOnlyWants += 1
+        }
+        let before = wants[id]?.priority
+        enter(id, flist: flist, priority: priority) { $0.peerWaiters += 1 }
+        var actions = before.map { raise(id, from: $0, now: now) } ?? []
+        actions += pump(now: now, view: view)
+        return (.joined, actions)
+    }
+
+    /// One waiter gave up. When it was the last, requests to peers are cancelled; a transfer from upstream that has begun goes on,
+    /// since its bytes are paid for.
+    public mutating func abandon(_ id: ChunkID, forPeer: Bool, now: Duration, view: some MeshView) -> [FetchAction] {
+        guard var want = wants[id] else { return [] }
+        if forPeer {
+            want.peerWaiters = max(0, want.peerWaiters - 1)
+        } else if want.localWaiters > 0 {
+            want.localWaiters -= 1
+            if want.localWaiters == 0 { peerOnlyWants += 1 }
+        }
+        wants[id] = want
+        guard !want.isWaitedFor, !upstreamActive.contains(id) else { return [] }
+        return forget(id) + pump(now: now, view: view)
+    }
+
+    /// The chunk is in the store, or in hand, from wherever.
+    public mutating func arrived(_ id: ChunkID, now: Duration, view: some MeshView) -> [FetchAction] {
+        guard wants[id] != nil else { return [] }
+        return forget(id) + pump(now: now, view: view)
+    }
+
+    /// Sets the share of the site's upstream requests that this node may use.
+    public mutating func setUpstreamPlaces(_ places: Int, now: Duration, view: some MeshView) -> [FetchAction] {
+        upstreamPlaces = max(1, places)
+        return pump(now: now, view: view)
+    }
+
+    /// Chunks that anybody waits for.
+    public var wantCount: Int { wants.count }
+    /// Chunks being fetched from upstream at this moment.
+    public var upstreamCount: Int { upstreamActive.count }
+
+    /// Whether the node is shunned for wrong bytes at `now`.
+    public func isShunned(_ node: NodeID, now: Duration) -> Bool { loads[node].map { now < $0.shunnedUntil } ?? false }
+
+    // MARK: Inside
+
+    private mutating func enter(_ id: ChunkID, flist: FlistDigest?, priority: FetchPriority, _ change: (inout Want) -> Void) {
+        var want = wants[id] ?? Want(flist: flist, priority: priority)
+        let isNew = want.isIdle && wants[id] == nil
+        want.priority = max(want.priority, priority)
+        change(&want)
+        wants[id] = want
+        if isNew { idle[Int(want.priority.rawValue)].append(id) }
+    }
+
+    /// Moves a want that has become more urgent to the lines of its new priority, and tells an owner that fetches it for us.
+    private mutating func raise(_ id: ChunkID, from old: FetchPriority, now: Duration) -> [FetchAction] {
+        guard let want = wants[id], want.priority > old else { return [] }
+        var actions: [FetchAction] = []
+        if want.isIdle { idle[Int(want.priority.rawValue)].append(id) }
+        for attempt in want.attempts {
+            switch attempt {
+            case .upstreamQueue: upstreamLine[Int(want.priority.rawValue)].append(id)
+            case .peer(let node, .fetch, let tag, _):
+                actions += drop(tag, of: id, cancel: true)
+                actions += ask(node, id, mode: .fetch, now: now)
+            case .peer, .upstream: break
+            }
+        }
+        return actions
+    }
+
+    /// Removes the want and everything under way for it.
+    mutating func forget(_ id: ChunkID) -> [FetchAction] {
+        guard let want = wants[id] else { return [] }
+        var actions: [FetchAction] = []
+        for attempt in want.attempts {
+            switch attempt {
+            case .peer(_, _, let tag, _): actions += drop(tag, of: id, cancel: true)
+            case .upstream:
+                upstreamActive.remove(id)
+                actions.append(.cancelUpstream(id))
+            case .upstreamQueue: break
+            }
+        }
+        for tag in want.verifying.keys { tags[tag] = nil }
+        if want.localWaiters == 0 { peerOnlyWants -= 1 }
+        wants[id] = nil
+        return actions
+    }
+
+    /// Ends the attempt `tag` and frees the peer's place.
+    mutating func drop(_ tag: RequestTag, of id: ChunkID, cancel: Bool) -> [FetchAction] {
+        tags[tag] = nil
+        guard var want = wants[id] else { return [] }
+        want.attempts.removeAll { attempt in
+            guard case .peer(let node, let mode, tag, _) = attempt else { return false }
+            switch mode {
+            case .ifHeld: loads[node, default: PeerLoad()].transfers -= 1
+            case .fetch: loads[node, default: PeerLoad()].waits -= 1
+            }
+            return true
+        }
+        wants[id] = want
+        return cancel ? [.cancel(tag)] : []
+    }
+
+    mutating func ask(_ node: NodeID, _ id: ChunkID, mode: AskMode, now: Duration) -> [FetchAction] {
+        guard var want = wants[id] else { return [] }
+        let tag = RequestTag(value: nextTag)
+        nextTag += 1
+        tags[tag] = id
+        switch mode {
+        case .ifHeld: loads[node, default: PeerLoad()].transfers += 1
+        case .fetch: loads[node, default: PeerLoad()].waits += 1
+        }
+        want.attempts.append(.peer(node, mode: mode, tag: tag, since: now))
+        wants[id] = want
+        return [.ask(node, id, flist: want.flist, mode: mode, priority: want.priority, tag: tag)]
+    }
+
+    /// Puts a want without a source back in line.
+    mutating func requeue(_ id: ChunkID) {
+        guard let want = wants[id], want.isIdle else { return }
+        idle[Int(want.priority.rawValue)].append(id)
+    }
+}
