@@ -43,9 +43,14 @@ let package = Package(
         .target(name: "MeshKeys", dependencies: ["CSodium", "ChunkModel"], swiftSettings: settings),
         .target(name: "SQLiteFile", dependencies: ["CSQLite"], swiftSettings: settings),
         .target(name: "FetchPlanner", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: pure),
+        .target(
+            name: "NodeConfiguration", dependencies: ["MeshKeys", .product(name: "Yams", package: "Yams")], swiftSettings: settings),
+        .target(name: "ControlModel", swiftSettings: pure),
+        .target(name: "ControlClient", dependencies: ["CCurl", "ControlModel"], swiftSettings: settings),
         .testTarget(name: "ChunkModelTests", dependencies: ["ChunkModel"], swiftSettings: settings),
         .testTarget(name: "MeshKeysTests", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: settings),
         .testTarget(name: "SQLiteFileTests", dependencies: ["SQLiteFile"], swiftSettings: settings),
         .testTarget(name: "FetchPlannerTests", dependencies: ["ChunkModel", "FetchPlanner", "MeshKeys"], swiftSettings: settings),
+        .testTarget(name: "NodeConfigurationTests", dependencies: ["MeshKeys", "NodeConfiguration"], swiftSettings: settings),
     ]
 )

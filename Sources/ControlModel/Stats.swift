@@ -1,0 +1,102 @@
+/// Answer of `GET /v1/stats`, and of `chunkmesh stats --json` (INTERFACE.md). Bytes are stored bytes of chunks, counted since
+/// the daemon started.
+public struct Stats: Codable, Sendable, Equatable {
+    public struct Cache: Codable, Sendable, Equatable {
+        public var bytes: UInt64
+        public var chunks: Int
+        public var maxBytes: UInt64
+        public var pinnedBytes: UInt64
+        public var evictedChunks: UInt64
+        /// Chunks that were used without being stored, since there was no room.
+        public var notStoredChunks: UInt64
+        public init(bytes: UInt64, chunks: Int, maxBytes: UInt64, pinnedBytes: UInt64, evictedChunks: UInt64, notStoredChunks: UInt64) {
+            (self.bytes, self.chunks, self.maxBytes) = (bytes, chunks, maxBytes)
+            (self.pinnedBytes, self.evictedChunks, self.notStoredChunks) = (pinnedBytes, evictedChunks, notStoredChunks)
+        }
+    }
+
+    /// Where the chunks came from that were wanted on this node.
+    public struct Chunks: Codable, Sendable, Equatable {
+        public var fromLocal: UInt64
+        public var fromPeers: UInt64
+        public var fromUpstream: UInt64
+        public var toPeers: UInt64
+        public init(fromLocal: UInt64, fromPeers: UInt64, fromUpstream: UInt64, toPeers: UInt64) {
+            (self.fromLocal, self.fromPeers, self.fromUpstream, self.toPeers) = (fromLocal, fromPeers, fromUpstream, toPeers)
+        }
+    }
+
+    public struct Site: Codable, Sendable, Equatable {
+        /// Bytes that the site pulled from upstream, per unique byte that its nodes hold of the flists they know; 1 is ideal, 0 means
+        /// that nothing was pulled since the nodes started.
+        public var egressRatio: Double
+        public var upstreamBytes: UInt64
+        public var uniqueBytes: UInt64
+        public var nodes: Int
+        public init(egressRatio: Double, upstreamBytes: UInt64, uniqueBytes: UInt64, nodes: Int) {
+            (self.egressRatio, self.upstreamBytes, self.uniqueBytes, self.nodes) = (egressRatio, upstreamBytes, uniqueBytes, nodes)
+        }
+    }
+
+    public struct Errors: Codable, Sendable, Equatable {
+        /// Chunks whose bytes did not hash to their id, from peers, upstream or disk.
+        public var verifyFailed: UInt64
+        /// Requests to peers that were refused, cut off, stalled or timed out.
+        public var peerTimeouts: UInt64
+        public var upstreamErrors: UInt64
+        public init(verifyFailed: UInt64, peerTimeouts: UInt64, upstreamErrors: UInt64) {
+            (self.verifyFailed, self.peerTimeouts, self.upstreamErrors) = (verifyFailed, peerTimeouts, upstreamErrors)
+        }
+    }
+
+    public var name: String
+    public var siteName: String
+    /// The node's identity in hex.
+    public var id: String
+    public var version: String
+    public var uptimeSeconds: Double
+    public var cache: Cache
+    public var chunks: Chunks
+    public var bytes: Chunks
+    public var site: Site
+    public var errors: Errors
+
+    public init(
+        name: String, siteName: String, id: String, version: String, uptimeSeconds: Double, cache: Cache, chunks: Chunks, bytes: Chunks,
+        site: Site, errors: Errors
+    ) {
+        (self.name, self.siteName, self.id, self.version, self.uptimeSeconds) = (name, siteName, id, version, uptimeSeconds)
+        (self.cache, self.chunks, self.bytes, self.site, self.errors) = (cache, chunks, bytes, site, errors)
+    }
+}
+
+/// Answer of `GET /v1/peers`.
+public struct Peers: Codable, Sendable, Equatable {
+    public struct Peer: Codable, Sendable, Equatable {
+        public enum State: String, Codable, Sendable { case alive, suspect, dead, left }
+        public var name: String
+        public var id: String
+        public var site: String
+        public var address: String
+        public var state: State
+        /// Round trip of the last gossip probe; absent before the first.
+        public var rttMs: Double?
+        /// Chunks that it announces of the flists known here.
+        public var chunks: Int
+        public var bytesFrom: UInt64
+        public var bytesTo: UInt64
+        public var verifyFailed: UInt64
+        /// It sent wrong bytes too often and is not asked for now.
+        public var shunned: Bool
+        public init(
+            name: String, id: String, site: String, address: String, state: State, rttMs: Double?, chunks: Int, bytesFrom: UInt64, bytesTo: UInt64,
+            verifyFailed: UInt64, shunned: Bool
+        ) {
+            (self.name, self.id, self.site, self.address, self.state, self.rttMs) = (name, id, site, address, state, rttMs)
+            (self.chunks, self.bytesFrom, self.bytesTo) = (chunks, bytesFrom, bytesTo)
+            (self.verifyFailed, self.shunned) = (verifyFailed, shunned)
+        }
+    }
+    public var peers: [Peer]
+    public init(peers: [Peer]) { self.peers = peers }
+}

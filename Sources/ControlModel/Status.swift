@@ -1,0 +1,167 @@
+/// Answer of `GET /v1/status`.
+public struct Status: Codable, Sendable, Equatable {
+    public struct Flist: Codable, Sendable, Equatable {
+        public struct Node: Codable, Sendable, Equatable {
+            public var chunks: Int
+            public var bytes: UInt64
+            public var complete: Bool
+            public init(chunks: Int, bytes: UInt64, complete: Bool) { (self.chunks, self.bytes, self.complete) = (chunks, bytes, complete) }
+        }
+        public struct Site: Codable, Sendable, Equatable {
+            /// Chunks of which at least one live node of the site holds a copy.
+            public var chunks: Int
+            public var complete: Bool
+            /// Copies of the rarest chunk.
+            public var minCopies: Int
+            public init(chunks: Int, complete: Bool, minCopies: Int) { (self.chunks, self.complete, self.minCopies) = (chunks, complete, minCopies) }
+        }
+        public var name: String
+        public var digest: String
+        /// Unique chunks.
+        public var chunks: Int
+        /// Stored bytes of all chunks; estimated from those at hand until all are.
+        public var bytes: UInt64
+        public var pinned: Bool
+        public var node: Node
+        public var site: Site
+        public init(name: String, digest: String, chunks: Int, bytes: UInt64, pinned: Bool, node: Node, site: Site) {
+            (self.name, self.digest, self.chunks, self.bytes, self.pinned, self.node, self.site) = (name, digest, chunks, bytes, pinned, node, site)
+        }
+    }
+    public var flists: [Flist]
+    public var jobs: [Job]
+    public init(flists: [Flist], jobs: [Job]) { (self.flists, self.jobs) = (flists, jobs) }
+}
+
+/// Who shall hold an flist after a prefetch.
+public enum PrefetchScope: String, Codable, Sendable, CaseIterable { case node, site, all }
+
+/// Body of `POST /v1/prefetch`.
+public struct PrefetchRequest: Codable, Sendable, Equatable {
+    /// Path on the daemon's machine, http(s) URL, name or digest.
+    public var flist: String
+    public var scope: PrefetchScope?
+    /// Copies of every chunk that the site shall hold (scope `site`).
+    public var copies: Int?
+    public var pin: Bool?
+    /// Only the files whose path matches one of these patterns (`*`, `?`; scope `node` only).
+    public var path: [String]?
+    public init(flist: String, scope: PrefetchScope? = nil, copies: Int? = nil, pin: Bool? = nil, path: [String]? = nil) {
+        (self.flist, self.scope, self.copies, self.pin, self.path) = (flist, scope, copies, pin, path)
+    }
+}
+
+/// A prefetch under way or done: answer of `POST /v1/prefetch` and `GET /v1/jobs/ID`.
+public struct Job: Codable, Sendable, Equatable {
+    public enum State: String, Codable, Sendable { case running, done, failed, cancelled }
+    public var id: String
+    public var flist: String
+    public var digest: String
+    public var scope: PrefetchScope
+    public var copies: Int
+    public var pin: Bool
+    public var state: State
+    /// Why it failed, or what holds it up.
+    public var error: String?
+    public var chunks: Int
+    public var bytes: UInt64
+    public var doneChunks: Int
+    public var doneBytes: UInt64
+    /// Chunks that were on this node already, came from peers, came from upstream.
+    public var fromLocal: Int
+    public var fromPeers: Int
+    public var fromUpstream: Int
+    public var seconds: Double
+    public init(id: String, flist: String, digest: String, scope: PrefetchScope, copies: Int, pin: Bool) {
+        (self.id, self.flist, self.digest, self.scope, self.copies, self.pin) = (id, flist, digest, scope, copies, pin)
+        state = .running
+        (chunks, bytes, doneChunks, doneBytes, fromLocal, fromPeers, fromUpstream, seconds) = (0, 0, 0, 0, 0, 0, 0, 0)
+    }
+}
+
+/// Body of `POST /v1/flists`: makes an flist known without fetching its chunks.
+public struct OpenRequest: Codable, Sendable, Equatable {
+    public var flist: String
+    public init(flist: String) { self.flist = flist }
+}
+
+/// What an flist is known as: answer of `POST /v1/flists`.
+public struct KnownFlist: Codable, Sendable, Equatable {
+    public var name: String
+    public var digest: String
+    public var chunks: Int
+    public init(name: String, digest: String, chunks: Int) { (self.name, self.digest, self.chunks) = (name, digest, chunks) }
+}
+
+/// One entry of an flist, as listings show it. Names that are not UTF-8 are shown with replacement characters and carry their
+/// bytes beside.
+public struct TreeEntry: Codable, Sendable, Equatable {
+    public enum Kind: String, Codable, Sendable { case file, dir, symlink, fifo, socket, chrdev, blkdev }
+    public var name: String
+    /// The exact bytes in hex, only where `name` cannot show them.
+    public var nameHex: String?
+    public var type: Kind
+    public var size: UInt64
+    /// Four octal digits.
+    public var mode: String
+    /// Seconds since 1970.
+    public var mtime: Int64
+    public var uid: UInt32
+    public var gid: UInt32
+    public var target: String?
+    /// Major and minor number of a device.
+    public var rdev: [UInt32]?
+    public init(
+        name: String, nameHex: String? = nil, type: Kind, size: UInt64, mode: String, mtime: Int64, uid: UInt32, gid: UInt32, target: String? = nil,
+        rdev: [UInt32]? = nil
+    ) {
+        (self.name, self.nameHex, self.type, self.size, self.mode) = (name, nameHex, type, size, mode)
+        (self.mtime, self.uid, self.gid, self.target, self.rdev) = (mtime, uid, gid, target, rdev)
+    }
+}
+
+/// Answer of `GET /v1/flists/NAME/tree/PATH`.
+public struct Tree: Codable, Sendable, Equatable {
+    public var path: String
+    public var entry: TreeEntry
+    /// Children of a directory, in the order of their names.
+    public var entries: [TreeEntry]
+    /// Entries that were left out, and why.
+    public var problems: [String]
+    /// More entries follow: ask again with `?after=` this value.
+    public var next: String?
+    public init(path: String, entry: TreeEntry, entries: [TreeEntry], problems: [String], next: String?) {
+        (self.path, self.entry, self.entries, self.problems, self.next) = (path, entry, entries, problems, next)
+    }
+}
+
+/// What `POST /v1/cache/verify` and `POST /v1/cache/gc` found and did.
+public struct CacheReport: Codable, Sendable, Equatable {
+    public var chunks: Int
+    public var bytes: UInt64
+    /// Ids of chunks that did not match and were removed.
+    public var removed: [String]
+    public var freedBytes: UInt64
+    public init(chunks: Int, bytes: UInt64, removed: [String], freedBytes: UInt64) {
+        (self.chunks, self.bytes, self.removed, self.freedBytes) = (chunks, bytes, removed, freedBytes)
+    }
+}
+
+/// Whether the chunks of an flist are there and right: answer of `POST /v1/flists/NAME/verify`.
+public struct FlistVerification: Codable, Sendable, Equatable {
+    public struct Problem: Codable, Sendable, Equatable {
+        public var chunk: String
+        public var reason: String
+        public init(chunk: String, reason: String) { (self.chunk, self.reason) = (chunk, reason) }
+    }
+    public var chunks: Int
+    public var good: Int
+    public var problems: [Problem]
+    public init(chunks: Int, good: Int, problems: [Problem]) { (self.chunks, self.good, self.problems) = (chunks, good, problems) }
+}
+
+/// Body of every answer with a status of 400 and above.
+public struct ErrorAnswer: Codable, Sendable, Equatable {
+    public var error: String
+    public init(error: String) { self.error = error }
+}

@@ -1,0 +1,90 @@
+public import MeshKeys
+
+/// What a node is told by its file and its environment (INTERFACE.md, chunkmeshd). Every value has a default.
+public struct Configuration: Sendable, Equatable {
+    public struct Node: Sendable, Equatable {
+        /// Shown to people; at most 64 bytes of UTF-8.
+        public var name: String
+        /// Nodes with the same label share a LAN and an uplink; at most 64 bytes of UTF-8.
+        public var site = "default"
+    }
+
+    public struct Mesh: Sendable, Equatable {
+        /// File with base64 keys, one a line. Without it the node stays on loopback.
+        public var keyFile: String?
+        public var listen = HostPort(host: "0.0.0.0", port: 7946)
+        /// What peers shall use; found out when `nil`.
+        public var advertise: NodeAddress?
+        public var seeds: [HostPort] = []
+        public var multicast = true
+    }
+
+    public struct Cache: Sendable, Equatable {
+        public var dir: String
+        /// Bytes of chunks.
+        public var maxSize: UInt64 = 20 << 30
+        public var minFree = FreeSpace.percent(5)
+    }
+
+    /// Room on the partition that the cache leaves alone.
+    public enum FreeSpace: Sendable, Equatable {
+        case bytes(UInt64)
+        case percent(Double)
+    }
+
+    public struct Upstream: Sendable, Equatable {
+        /// Hubs beside the flists' own routes, or in their place when `override` is set.
+        public var urls: [String] = []
+        public var override = false
+        /// Bits a second that the site may pull from upstream; `nil` is no limit.
+        public var maxRate: UInt64?
+        /// Requests that the whole site keeps open; every node that fetches has at least one.
+        public var concurrency = 8
+    }
+
+    public struct API: Sendable, Equatable {
+        /// Path of the Unix socket.
+        public var socket: String
+        /// `nil` is off.
+        public var listen: HostPort? = HostPort(host: "127.0.0.1", port: 7947)
+    }
+
+    public var node: Node
+    public var mesh = Mesh()
+    public var cache: Cache
+    public var upstream = Upstream()
+    public var api: API
+}
+
+/// `host:port` as people write it; the host may be a name.
+public struct HostPort: Sendable, Equatable, Hashable, CustomStringConvertible {
+    public var host: String
+    public var port: UInt16
+
+    public init(host: String, port: UInt16) { (self.host, self.port) = (host, port) }
+
+    /// Reads `name:7946`, `1.2.3.4:7946` and `[::1]:7946`; a bare host gets `defaultPort` when there is one.
+    public init?(_ text: String, defaultPort: UInt16? = nil) {
+        var host = Substring(text)
+        var port = defaultPort
+        let bracketed = text.hasPrefix("[")
+        if let colon = text.lastIndex(of: ":"), bracketed ? text[..<colon].hasSuffix("]") : text.firstIndex(of: ":") == colon {
+            guard let number = UInt16(text[text.index(after: colon)...]) else { return nil }
+            port = number
+            host = text[..<colon]
+        }
+        if host.hasPrefix("["), host.hasSuffix("]") { host = host.dropFirst().dropLast() }
+        guard let port, !host.isEmpty, host.utf8.count <= 253, !host.contains(where: { $0.isWhitespace || $0 == "/" }) else { return nil }
+        self.init(host: String(host), port: port)
+    }
+
+    public var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
+}
+
+/// A line of the configuration that cannot be used.
+public struct ConfigurationError: Error, CustomStringConvertible, Sendable {
+    /// File and line, or the environment variable.
+    public let place: String
+    public let reason: String
+    public var description: String { "\(place): \(reason)" }
+}

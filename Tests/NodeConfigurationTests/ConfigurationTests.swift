@@ -1,0 +1,75 @@
+import Foundation
+import MeshKeys
+import NodeConfiguration
+import Testing
+
+@Suite struct ConfigurationTests {
+    private func load(_ yaml: String, environment: [String: String] = [:]) throws -> Configuration {
+        let path = NSTemporaryDirectory() + "chunkmesh-\(UUID().uuidString).yaml"
+        try yaml.write(toFile: path, atomically: true, encoding: .utf8)
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        return try Configuration.load(file: path, environment: environment)
+    }
+
+    @Test func everythingHasADefault() throws {
+        let configuration = try Configuration.load(file: nil, environment: [:])
+        #expect(configuration.node.site == "default" && !configuration.node.name.isEmpty)
+        #expect(configuration.mesh.listen.port == 7946 && configuration.api.listen?.port == 7947)
+        #expect(configuration.api.socket == configuration.cache.dir + "/api.sock")
+    }
+
+    @Test func fileAndEnvironmentOverride() throws {
+        let configuration = try load(
+            """
+            node: {name: rack-3, site: harbour}
+            mesh:
+              seeds: [a.example:7000, "[fd00::1]:7946", 10.0.0.7]
+              multicast: false
+            cache: {dir: /srv/c, maxSize: 20GiB, minFree: 2.5%}
+            upstream: {urls: ["https://hub.example"], override: true, maxRate: 8mbit, concurrency: 3}
+            api: {listen: ""}
+            """, environment: ["CHUNKMESH_NODE_SITE": "quay", "CHUNKMESH_CACHE_MAX_SIZE": "500MB", "CHUNKMESH_MESH_SEEDS": "b:1, c:2"])
+        #expect(configuration.node.name == "rack-3" && configuration.node.site == "quay")
+        #expect(configuration.mesh.seeds == [HostPort(host: "b", port: 1), HostPort(host: "c", port: 2)] && !configuration.mesh.multicast)
+        #expect(configuration.cache.maxSize == 500_000_000 && configuration.cache.minFree == .percent(2.5))
+        #expect(configuration.upstream.maxRate == 8_000_000 && configuration.upstream.override && configuration.upstream.concurrency == 3)
+        #expect(configuration.api.socket == "/srv/c/api.sock" && configuration.api.listen == nil)
+    }
+
+    @Test(arguments: [
+        ("node:\n  name: a\n  colour: red\n", ":3: unknown key node.colour"),
+        ("cache:\n  maxSize: lots\n", ":2: cache.maxSize takes a size"),
+        ("upstream:\n\n  concurrency: 0\n", ":3: upstream.concurrency takes a number from 1 to 1024"),
+        ("mesh:\n  seeds:\n    - ok:1\n    - 'no port:x'\n", "mesh.seeds takes host:port"),
+        ("mesh: {advertise: 0.0.0.0:1}", ":1: mesh.advertise takes a numeric address"),
+        ("trust: {requireSigned: true}", ":1: trust.requireSigned is not available"),
+        ("just text", ":1: the file must hold keys"),
+        ("a: [", "not valid YAML"),
+    ]) func aBadLineIsNamed(yaml: String, expected: String) throws {
+        let error = #expect(throws: ConfigurationError.self) { try load(yaml) }
+        #expect(error?.description.contains(expected) == true, "\(error?.description ?? "")")
+    }
+
+    @Test func keyFilesHoldSeveralKeysAndAreNotForEverybody() throws {
+        let path = NSTemporaryDirectory() + "chunkmesh-\(UUID().uuidString).key"
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        let (old, new) = (MeshKeyRing.randomKey(), MeshKeyRing.randomKey())
+        try "# site key\n\(Base64.encode(new))\n\n\(Base64.encode(old))\n".write(toFile: path, atomically: true, encoding: .utf8)
+        chmod(path, 0o644)
+        #expect(throws: ConfigurationError.self) { try MeshKeyRing.load(file: path) }
+        chmod(path, 0o600)
+        let ring = try MeshKeyRing.load(file: path)
+        #expect(ring.open(MeshKeyRing(keys: [old])!.seal([5], context: []), context: []) == [5])
+        try "c2hvcnQ=\n".write(toFile: path, atomically: true, encoding: .utf8)
+        chmod(path, 0o600)
+        let error = #expect(throws: ConfigurationError.self) { try MeshKeyRing.load(file: path) }
+        #expect(error?.description.contains(":1: not a base64 key") == true)
+    }
+
+    @Test(arguments: [0, 1, 2, 3, 4, 31, 32, 33]) func base64GoesThereAndBack(count: Int) {
+        let bytes = [UInt8]((0..<count).map { UInt8(truncatingIfNeeded: $0 &* 37) })
+        #expect(Base64.encode(bytes) == Data(bytes).base64EncodedString())
+        #expect(Base64.decode(Base64.encode(bytes)) == bytes)
+        #expect(Base64.decode(Base64.encode(bytes) + "=") == nil)
+    }
+}
