@@ -47,6 +47,9 @@ let package = Package(
             name: "NodeConfiguration", dependencies: ["MeshKeys", .product(name: "Yams", package: "Yams")], swiftSettings: settings),
         .target(name: "ControlModel", swiftSettings: pure),
         .target(name: "ControlClient", dependencies: ["CCurl", "ControlModel"], swiftSettings: settings),
+        .target(
+            name: "ControlAPI", dependencies: ["ChunkModel", "ControlModel", hummingbird, lifecycle, log, nioCore],
+            swiftSettings: settings),
         .testTarget(name: "ChunkModelTests", dependencies: ["ChunkModel"], swiftSettings: settings),
         .testTarget(name: "MeshKeysTests", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: settings),
         .testTarget(name: "SQLiteFileTests", dependencies: ["SQLiteFile"], swiftSettings: settings),

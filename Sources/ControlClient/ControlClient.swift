@@ -1,5 +1,5 @@
 internal import CCurl
-public import ControlModel
+internal import ControlModel
 internal import FoundationEssentials
 
 /// Talks to a daemon's API over its Unix socket or TCP. Calls block: it serves command-line programs.

@@ -1,0 +1,68 @@
+internal import Glibc
+internal import Hummingbird
+public import Logging
+public import ServiceLifecycle
+
+/// The HTTP API of a node on its Unix socket and, unless switched off, on a TCP address.
+public struct ControlAPI: Service {
+    /// `sun_path` holds 108 bytes with its end.
+    static let maxSocketPathBytes = 107
+
+    let node: any NodeControl
+    let socket: String
+    let listen: (host: String, port: Int)?
+    let logger: Logger
+
+    public init(node: any NodeControl, socket: String, listen: (host: String, port: Int)?, logger: Logger) {
+        (self.node, self.socket, self.listen, self.logger) = (node, socket, listen, logger)
+    }
+
+    /// Serves until the task is cancelled or the group shuts down gracefully.
+    ///
+    /// - Throws: one clear line when a port or path cannot be bound.
+    public func run() async throws {
+        guard socket.utf8.count <= Self.maxSocketPathBytes else {
+            throw ControlAPIError(line: "api.socket is longer than \(Self.maxSocketPathBytes) bytes: \(socket)")
+        }
+        // Left behind by a daemon that was killed; the lock on the cache directory says that none runs now.
+        var status = stat()
+        if lstat(socket, &status) == 0, status.st_mode & S_IFMT == S_IFSOCK { unlink(socket) }
+        defer { unlink(socket) }
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask {
+                try await serve(.unixDomainSocket(path: socket), place: socket) { chmod(socket, 0o660) }
+            }
+            if let listen {
+                group.addTask {
+                    try await serve(.hostname(listen.host, port: listen.port), place: "\(listen.host):\(listen.port)") {}
+                }
+            }
+            // The first that ends takes the other with it.
+            defer { group.cancelAll() }
+            try await group.next()
+        }
+    }
+
+    private func serve(_ address: BindAddress, place: String, onRunning: @escaping @Sendable () -> Void) async throws {
+        var quiet = logger
+        quiet.logLevel = max(logger.logLevel, .warning)
+        let application = Application(
+            router: ControlRoutes.router(for: node), configuration: .init(address: address, serverName: nil),
+            onServerRunning: { _ in
+                onRunning()
+                logger.info("API answers", metadata: ["address": "\(place)"])
+            }, logger: quiet)
+        do {
+            try await application.run()
+        } catch is CancellationError {
+        } catch {
+            throw ControlAPIError(line: "the API cannot listen on \(place): \(error); is another daemon running? Set api.listen or api.socket")
+        }
+    }
+}
+
+/// The API could not be started.
+public struct ControlAPIError: Error, CustomStringConvertible, Sendable {
+    let line: String
+    public var description: String { line }
+}

@@ -1,0 +1,91 @@
+internal import ControlModel
+internal import HTTPTypes
+internal import Hummingbird
+
+/// The paths of the API (INTERFACE.md, HTTP).
+enum ControlRoutes {
+    static func router(for node: any NodeControl) -> Router<BasicRequestContext> {
+        let router = Router(context: BasicRequestContext.self)
+        router.add(middleware: LocalOnly())
+        router.get("/") { _, _ in text(Dashboard.page, type: "text/html; charset=utf-8") }
+        router.get("/healthz") { _, _ in text("ok\n", type: "text/plain") }
+        router.get("/readyz") { _, _ in
+            if let reason = await node.notReady() { return text(reason + "\n", type: "text/plain", status: .serviceUnavailable) }
+            return text("ready\n", type: "text/plain")
+        }
+        router.get("/metrics") { _, _ in text(await node.metrics(), type: "text/plain; version=0.0.4") }
+        router.get("/v1/stats") { _, _ in json(await node.stats()) }
+        router.get("/v1/peers") { _, _ in json(await node.peers()) }
+        router.get("/v1/status") { request, _ in
+            try await reporting { json(try await node.status(of: query("flist", of: request))) }
+        }
+        router.post("/v1/prefetch") { request, _ in
+            try await reporting { json(try await node.prefetch(try await body(of: request)), status: .accepted) }
+        }
+        router.get("/v1/jobs/:id") { _, context in
+            try await reporting { json(try await node.job(try context.parameters.require("id"))) }
+        }
+        router.delete("/v1/jobs/:id") { _, context in
+            try await reporting { json(try await node.cancelJob(try context.parameters.require("id"))) }
+        }
+        router.post("/v1/cache/verify") { _, _ in try await reporting { json(try await node.verifyCache()) } }
+        router.post("/v1/cache/gc") { _, _ in try await reporting { json(try await node.collectGarbage()) } }
+        addFlists(to: router, node: node)
+        return router
+    }
+
+    private static func addFlists(to router: Router<BasicRequestContext>, node: any NodeControl) {
+        router.post("/v1/flists") { request, _ in
+            try await reporting { json(try await node.open(try await body(of: request, as: OpenRequest.self).flist)) }
+        }
+        router.delete("/v1/flists/:name") { request, _ in try await reporting { json(try await node.forget(try name(in: request))) } }
+        router.post("/v1/flists/:name/pin") { request, _ in
+            try await reporting { json(try await node.setPinned(try name(in: request), true)) }
+        }
+        router.post("/v1/flists/:name/unpin") { request, _ in
+            try await reporting { json(try await node.setPinned(try name(in: request), false)) }
+        }
+        router.post("/v1/flists/:name/verify") { request, _ in
+            try await reporting {
+                guard let place = VerifyPlace(rawValue: query("on", of: request) ?? "node") else {
+                    throw NodeError.badRequest("on is one of node, site, hub")
+                }
+                return json(try await node.verify(try name(in: request), on: place))
+            }
+        }
+        for path in ["/v1/flists/:name/tree", "/v1/flists/:name/tree/**"] {
+            router.get(RouterPath(path)) { request, _ in
+                try await reporting {
+                    let after = query("after", of: request).flatMap { RequestPath.decode($0.utf8) }
+                    return json(try await node.tree(try name(in: request), path: try path4(in: request), after: after))
+                }
+            }
+        }
+        for method in [HTTPRequest.Method.get, .head] {
+            router.on("/v1/flists/:name/files/**", method: method) { request, _ in
+                try await reporting {
+                    FileAnswer.make(try await node.file(try name(in: request), path: try path4(in: request)), request: request)
+                }
+            }
+        }
+    }
+
+    /// The name in `/v1/flists/NAME/…`.
+    private static func name(in request: Request) throws(NodeError) -> String {
+        let segments = request.uri.path.split(separator: "/", omittingEmptySubsequences: false)
+        guard segments.count > 3, let bytes = RequestPath.decode(segments[3].utf8), !bytes.isEmpty else {
+            throw .badRequest("the path names no flist")
+        }
+        return String(decoding: bytes, as: UTF8.self)
+    }
+
+    /// The path in `/v1/flists/NAME/tree/PATH`.
+    private static func path4(in request: Request) throws(NodeError) -> [UInt8] {
+        guard let bytes = RequestPath.bytes(of: request.uri.path, after: 4) else { throw .badRequest("the path has a broken percent escape") }
+        return bytes.isEmpty ? [UInt8(ascii: "/")] : bytes
+    }
+
+    private static func query(_ key: String, of request: Request) -> String? {
+        request.uri.queryParameters[Substring(key)].map(String.init)
+    }
+}

@@ -1,0 +1,59 @@
+public import ChunkModel
+public import ControlModel
+
+/// What the API needs of the node that it controls. Every call may take long and may be cancelled.
+public protocol NodeControl: Sendable {
+    func stats() async -> Stats
+    func peers() async -> Peers
+    /// - Parameter flist: name or digest; `nil` is all of them.
+    func status(of flist: String?) async throws(NodeError) -> Status
+    func open(_ flist: String) async throws(NodeError) -> KnownFlist
+    func forget(_ flist: String) async throws(NodeError) -> KnownFlist
+    func setPinned(_ flist: String, _ pinned: Bool) async throws(NodeError) -> KnownFlist
+    func verify(_ flist: String, on place: VerifyPlace) async throws(NodeError) -> FlistVerification
+    func prefetch(_ request: PrefetchRequest) async throws(NodeError) -> Job
+    func job(_ id: String) async throws(NodeError) -> Job
+    func cancelJob(_ id: String) async throws(NodeError) -> Job
+    /// - Parameters:
+    ///   - path: bytes of the path inside the flist.
+    ///   - after: name to go on behind, in a long directory.
+    func tree(_ flist: String, path: [UInt8], after: [UInt8]?) async throws(NodeError) -> Tree
+    func file(_ flist: String, path: [UInt8]) async throws(NodeError) -> any ServedFile
+    func verifyCache() async throws(NodeError) -> CacheReport
+    func collectGarbage() async throws(NodeError) -> CacheReport
+    /// Figures in Prometheus' text format.
+    func metrics() async -> String
+    /// `nil` when the node can serve, else what it still waits for.
+    func notReady() async -> String?
+}
+
+/// Where `flist verify` looks for the chunks.
+public enum VerifyPlace: String, Sendable, CaseIterable { case node, site, hub }
+
+/// A regular file of an flist, open for reading.
+public protocol ServedFile: Sendable {
+    var size: UInt64 { get }
+    /// Seconds since 1970.
+    var mtime: Int64 { get }
+    /// Derived from the content: equal content, equal tag; without quotes.
+    var entityTag: String { get }
+    /// The plain bytes of the block that holds `offset`, from `offset` to its end or `length` bytes.
+    ///
+    /// - Returns: the buffer and the range in it.
+    func read(at offset: UInt64, atMost length: Int) async throws -> (buffer: ChunkBuffer, range: Range<Int>)
+}
+
+/// Why the node cannot do what it was asked, in words for the person who asked.
+public enum NodeError: Error, Sendable, Equatable, CustomStringConvertible {
+    case badRequest(String)
+    case notFound(String)
+    case conflict(String)
+    /// Something that the node depends on (hub, peers, disk) failed.
+    case unavailable(String)
+
+    public var description: String {
+        switch self {
+        case .badRequest(let line), .notFound(let line), .conflict(let line), .unavailable(let line): line
+        }
+    }
+}
