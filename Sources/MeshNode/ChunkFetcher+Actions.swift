@@ -1,0 +1,153 @@
+internal import ChunkModel
+internal import FetchPlanner
+internal import Gossip
+internal import MeshKeys
+internal import PeerExchange
+internal import PeerProtocol
+internal import UpstreamStores
+
+/// Carrying out what the planner decided. Nothing here blocks.
+extension ChunkFetcher {
+    func perform(_ action: FetchAction) {
+        switch action {
+        case .ask(let node, let chunk, let flist, let mode, let priority, let tag):
+            ask(node, chunk, flist: flist, mode: mode, priority: priority, tag: tag)
+        case .cancel(let tag):
+            let request = state.withLock { $0.sent.removeValue(forKey: tag) }
+            if let request { exchange.value?.cancel(request) }
+        case .fetchUpstream(let chunk, let flist, let priority): startUpstream(chunk, flist: flist, priority: priority)
+        case .cancelUpstream(let chunk):
+            let task = state.withLock { $0.upstreamTasks.removeValue(forKey: chunk) }
+            task?.cancel()
+        case .dropStaleClaim(let node, let chunk):
+            let places = parts.flists.places(of: chunk)
+            parts.gossip.change { machine, _ in
+                for (digest, index) in places { machine.dropClaimedHave(node, digest, index) }
+            }
+        case .suspect(let node): parts.gossip.noteUnreachable(node)
+        case .fail(let chunk, let failure): fail(chunk, failure)
+        }
+    }
+
+    private func fail(_ chunk: ChunkID, _ failure: FetchFailure) {
+        let (waiters, responders) = state.withLock { state in
+            let responders = state.responders.removeValue(forKey: chunk) ?? []
+            for responder in responders { state.asked[responder.id] = nil }
+            return (state.waiters.removeValue(forKey: chunk) ?? [], responders)
+        }
+        for waiter in waiters { waiter.resume(.failure(failure)) }
+        for responder in responders {
+            switch failure {
+            case .missing: responder.missing()
+            case .unreachable: responder.refused(.upstreamFailed)
+            }
+        }
+    }
+
+    // MARK: Peers
+
+    private func ask(_ node: NodeID, _ chunk: ChunkID, flist: FlistDigest?, mode: AskMode, priority: FetchPriority, tag: RequestTag) {
+        guard let member = parts.gossip.member(node), let exchange = exchange.value else {
+            return answered(tag, chunk, node, .failed)
+        }
+        let request = PeerRequest(.chunk(chunk, mode == .fetch ? .fetch : .ifHeld, flist: flist), priority: priority)
+        let id = exchange.send(request, to: node, at: member.address, deadline: Self.requestDeadline) { [weak self] response in
+            self?.received(response, tag: tag, chunk: chunk, from: node)
+        }
+        state.withLock { $0.sent[tag] = id }
+    }
+
+    /// On an I/O thread of the exchange.
+    private func received(_ response: PeerResponse, tag: RequestTag, chunk: ChunkID, from node: NodeID) {
+        if response.isFinal { state.withLock { $0.sent[tag] = nil } }
+        switch response {
+        case .pending: answered(tag, chunk, node, .pending)
+        case .data(let buffer):
+            answered(tag, chunk, node, .received)
+            parts.threads.start { [self] in
+                if let chunk = Chunk(verifying: buffer, as: chunk) {
+                    arrived(chunk, from: .peer)
+                } else {
+                    parts.counters.blame(node)
+                    parts.logger.warning(
+                        "peer sent wrong bytes for a chunk", metadata: ["peer": "\(parts.gossip.member(node)?.name ?? "")", "id": "\(node)", "chunk": "\(chunk)"])
+                    answered(tag, chunk, node, .corrupt)
+                }
+            }
+        case .missing: answered(tag, chunk, node, .missing)
+        case .busy(let pause): answered(tag, chunk, node, .busy(retryAfter: pause))
+        case .refused(.notOwner): answered(tag, chunk, node, .notOwner)
+        case .refused(.declined), .refused(.notAllowed): answered(tag, chunk, node, .declined)
+        case .refused(.upstreamFailed): answered(tag, chunk, node, .upstreamFailed)
+        case .refused(let reason):
+            parts.logger.debug("peer refused a chunk", metadata: ["peer": "\(node)", "reason": "\(reason)"])
+            answered(tag, chunk, node, .declined)
+        case .message: answered(tag, chunk, node, .failed)
+        case .failed(.cancelled): break
+        case .failed(let error):
+            parts.counters.add { $0.peerFailures += 1 }
+            parts.logger.debug("request to a peer failed", metadata: ["peer": "\(node)", "error": "\(error)"])
+            answered(tag, chunk, node, .failed)
+        }
+    }
+
+    private func answered(_ tag: RequestTag, _ chunk: ChunkID, _ node: NodeID, _ answer: PeerAnswer) {
+        step { state, now, view in state.outbox += state.planner.peerAnswered(tag, answer, now: now, view: view) }
+    }
+
+    // MARK: Upstream
+
+    private func startUpstream(_ chunk: ChunkID, flist: FlistDigest?, priority: FetchPriority) {
+        let task = Task { [self] in
+            guard let way = parts.upstream.way(for: flist) else {
+                return upstreamEnded(chunk, .failed("no upstream is known for chunk \(chunk.hex.prefix(12))…"))
+            }
+            claim(chunk, true)
+            defer { claim(chunk, false) }
+            do throws(UpstreamError) {
+                let verified = try await way.chunk(chunk, priority: priority, pool: parts.pool) { [parts] buffer, id in
+                    await parts.threads.run {
+                        let chunk = Chunk(verifying: buffer, as: id)
+                        if chunk == nil { parts.counters.add { $0.verifyFailedUpstream += 1 } }
+                        return chunk
+                    }
+                }
+                if parts.upstream.noteSuccess() { parts.profileChanged() }
+                state.withLock { $0.upstreamTasks[chunk] = nil }
+                await parts.threads.run { [self] in arrived(verified, from: .upstream) }
+            } catch {
+                switch error {
+                case .missing:
+                    if parts.upstream.noteSuccess() { parts.profileChanged() }
+                    upstreamEnded(chunk, .missing)
+                case .cancelled: upstreamEnded(chunk, .failed("cancelled"))
+                case .failed(_, let line), .unusable(let line):
+                    parts.counters.add { $0.upstreamErrors += 1 }
+                    if parts.upstream.noteFailure(now: parts.clock.now) {
+                        parts.logger.warning("upstream does not answer; leaving it to other nodes for a while", metadata: ["reason": "\(line)"])
+                        parts.profileChanged()
+                    }
+                    upstreamEnded(chunk, .failed(line))
+                }
+            }
+        }
+        state.withLock { $0.upstreamTasks[chunk] = task }
+    }
+
+    private func upstreamEnded(_ chunk: ChunkID, _ answer: UpstreamAnswer) {
+        step { state, now, view in
+            state.upstreamTasks[chunk] = nil
+            state.outbox += state.planner.upstreamAnswered(chunk, answer, now: now, view: view)
+        }
+    }
+
+    /// Tells the site that this node is fetching the chunk, or no longer.
+    private func claim(_ chunk: ChunkID, _ isFetching: Bool) {
+        let places = parts.flists.places(of: chunk)
+        parts.gossip.change { machine, now in
+            for (digest, index) in places {
+                if isFetching { _ = machine.claim(digest, index, now: now) } else { machine.release(digest, index) }
+            }
+        }
+    }
+}

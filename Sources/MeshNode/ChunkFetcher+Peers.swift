@@ -1,0 +1,79 @@
+internal import ChunkModel
+internal import MeshKeys
+internal import PeerExchange
+internal import PeerProtocol
+
+/// Answering the chunk requests of other nodes.
+extension ChunkFetcher {
+    /// On an I/O thread of the exchange.
+    func serve(_ id: ChunkID, _ mode: ChunkMode, flist: FlistDigest?, priority: FetchPriority, to responder: PeerResponder) {
+        guard parts.store.contains(id) else { return notHeld(id, mode, flist: flist, priority: priority, responder) }
+        parts.threads.start { [self] in
+            guard let open = try? parts.store.open(id), let descriptor = open.duplicate() else {
+                return notHeld(id, mode, flist: flist, priority: priority, responder)
+            }
+            parts.counters.add { $0.toPeers.add(open.size) }
+            responder.sendFile(descriptor, length: open.size)
+        }
+    }
+
+    private func notHeld(_ id: ChunkID, _ mode: ChunkMode, flist: FlistDigest?, priority: FetchPriority, _ responder: PeerResponder) {
+        guard mode == .fetch else { return responder.missing() }
+        if let flist, parts.flists.entry(flist) == nil, !parts.upstream.hasWay(for: flist) {
+            let isKept = state.withLock { state in
+                guard state.early.count < Self.maxEarlyRequests else { return false }
+                state.early[responder.id] = EarlyRequest(
+                    chunk: id, flist: flist, priority: priority, responder: responder, until: parts.clock.now + Self.unknownFlistGrace)
+                return true
+            }
+            if isKept { parts.wakeTicker() } else { responder.refused(.declined) }
+            return
+        }
+        join(id, flist: flist, priority: priority, responder)
+    }
+
+    private func join(_ id: ChunkID, flist: FlistDigest?, priority: FetchPriority, _ responder: PeerResponder) {
+        enum Outcome { case joined, held, busy, notOwner, declined }
+        let outcome: Outcome = step { state, now, view in
+            if parts.store.contains(id) { return .held }
+            let (answer, actions) = state.planner.wantForPeer(id, flist: flist, priority: priority, now: now, view: view)
+            state.outbox += actions
+            switch answer {
+            case .joined:
+                state.responders[id, default: []].append(responder)
+                state.asked[responder.id] = id
+                return .joined
+            case .busy: return .busy
+            case .notOwner: return .notOwner
+            case .declined: return .declined
+            }
+        }
+        switch outcome {
+        case .joined: parts.wakeTicker()
+        case .held: serve(id, .fetch, flist: flist, priority: priority, to: responder)
+        case .busy: responder.busy(retryAfter: .milliseconds(200))
+        case .notOwner: responder.refused(.notOwner)
+        case .declined: responder.refused(.declined)
+        }
+    }
+
+    /// An flist has become known: requests that came too early get their turn.
+    func flistOpened(_ digest: FlistDigest) {
+        let early = state.withLock { state in
+            let early = state.early.values.filter { $0.flist == digest }
+            for request in early { state.early[request.responder.id] = nil }
+            return early
+        }
+        for request in early { serve(request.chunk, .fetch, flist: digest, priority: request.priority, to: request.responder) }
+    }
+
+    func cancelled(_ id: PeerResponder.ID) {
+        step { state, now, view in
+            state.early[id] = nil
+            guard let chunk = state.asked.removeValue(forKey: id) else { return }
+            state.responders[chunk]?.removeAll { $0.id == id }
+            if state.responders[chunk]?.isEmpty == true { state.responders[chunk] = nil }
+            state.outbox += state.planner.abandon(chunk, forPeer: true, now: now, view: view)
+        }
+    }
+}

@@ -1,0 +1,36 @@
+internal import ChunkModel
+internal import FetchPlanner
+internal import Gossip
+internal import GossipTransport
+internal import MeshKeys
+
+/// The questions that the node asks of gossip, in one place.
+extension GossipTransport {
+    /// Looks at the machine under its lock; short.
+    func read<R: Sendable>(_ body: (GossipMachine, _ now: UInt64) -> R) -> R { withMachine { body($0, $1) } }
+
+    /// Changes what this node publishes.
+    func change(_ body: (inout GossipMachine, _ now: UInt64) -> Void) { withMachine { body(&$0, $1) } }
+
+    /// Live members other than this node, of this node's site.
+    var siteMembers: [Member] {
+        read { machine, _ in machine.members.values.filter { $0.state.isLive && $0.site == machine.me.site && $0.id != machine.me.id } }
+    }
+
+    /// Live nodes of the whole mesh, this one included.
+    var liveCount: Int { read { machine, _ in machine.members.values.count { $0.state.isLive && $0.id != machine.me.id } + 1 } }
+
+    func member(_ node: NodeID) -> Member? { read { machine, _ in machine.members[node] } }
+
+    func profile(of node: NodeID) -> NodeProfile? { read { machine, _ in machine.facts(of: node)[MeshFacts.profileKey].flatMap(NodeProfile.init) } }
+
+    /// Live members of the site that say they know the flist.
+    func nodes(knowing flist: FlistDigest) -> [(member: Member, fact: FlistFact)] {
+        read { machine, _ in
+            machine.nodes(withFact: MeshFacts.flistKey(flist)).compactMap { node, value in
+                guard node != machine.me.id, let member = machine.members[node], member.state.isLive, let fact = FlistFact(value) else { return nil }
+                return (member, fact)
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+internal import ChunkModel
+internal import Gossip
+
+/// The facts that nodes tell each other beside chunks: small records, read with suspicion.
+enum MeshFacts {
+    static let profile: UInt8 = 1
+    static let flist: UInt8 = 2
+    static let job: UInt8 = 3
+
+    static let profileKey = FactKey(kind: profile)!
+    static func flistKey(_ digest: FlistDigest) -> FactKey { FactKey(kind: flist, id: digest.value.bytes)! }
+    static func jobKey(_ digest: FlistDigest) -> FactKey { FactKey(kind: job, id: digest.value.bytes)! }
+
+    static func digest(of key: FactKey) -> FlistDigest? { Bytes32(key.id).map { FlistDigest($0) } }
+}
+
+/// What a node says of itself.
+struct NodeProfile: Equatable, Sendable {
+    /// It may be asked to fetch from upstream.
+    var reachesUpstream: Bool
+    /// Stored bytes of chunks that it pulled from upstream since it started.
+    var upstreamBytes: UInt64
+
+    var encoded: [UInt8] { [reachesUpstream ? 1 : 0] + upstreamBytes.bytes }
+
+    init(reachesUpstream: Bool, upstreamBytes: UInt64) { (self.reachesUpstream, self.upstreamBytes) = (reachesUpstream, upstreamBytes) }
+
+    init?(_ bytes: [UInt8]) {
+        guard bytes.count >= 9 else { return nil }
+        self.init(reachesUpstream: bytes[0] & 1 == 1, upstreamBytes: UInt64(bytes: bytes[1..<9]))
+    }
+}
+
+/// An flist that a node knows and can send.
+struct FlistFact: Equatable, Sendable {
+    /// It may fetch the flist's chunks from upstream.
+    var fetches: Bool
+    var fileBytes: UInt64
+    var chunkCount: UInt32
+    var name: String
+
+    init(fetches: Bool, fileBytes: UInt64, chunkCount: UInt32, name: String) {
+        (self.fetches, self.fileBytes, self.chunkCount, self.name) = (fetches, fileBytes, chunkCount, name)
+    }
+
+    var encoded: [UInt8] { [fetches ? 1 : 0] + fileBytes.bytes + chunkCount.bytes + Array(name.utf8) }
+
+    init?(_ bytes: [UInt8]) {
+        guard bytes.count >= 13 else { return nil }
+        self.init(
+            fetches: bytes[0] & 1 == 1, fileBytes: UInt64(bytes: bytes[1..<9]), chunkCount: UInt32(bytes: bytes[9..<13]),
+            name: FlistRecord.clean(String(decoding: bytes[13...], as: UTF8.self)))
+    }
+}
+
+/// A prefetch that other nodes take part in.
+struct JobFact: Equatable, Sendable {
+    enum Scope: UInt8, Sendable { case site = 1, all = 2 }
+    var scope: Scope
+    var copies: UInt8
+    var pin: Bool
+
+    init(scope: Scope, copies: UInt8, pin: Bool) { (self.scope, self.copies, self.pin) = (scope, copies, pin) }
+
+    var encoded: [UInt8] { [scope.rawValue, copies, pin ? 1 : 0] }
+
+    init?(_ bytes: [UInt8]) {
+        guard bytes.count >= 3, let scope = Scope(rawValue: bytes[0]), bytes[1] > 0 else { return nil }
+        self.init(scope: scope, copies: bytes[1], pin: bytes[2] & 1 == 1)
+    }
+}
+
+extension FixedWidthInteger {
+    /// Big-endian.
+    var bytes: [UInt8] { (0..<Self.bitWidth / 8).reversed().map { UInt8(truncatingIfNeeded: self >> ($0 * 8)) } }
+
+    /// Big-endian, from as many bytes as the type has.
+    init(bytes: ArraySlice<UInt8>) { self = bytes.reduce(0) { $0 << 8 | Self(truncatingIfNeeded: $1) } }
+}

@@ -1,0 +1,113 @@
+internal import BlockingThreads
+internal import ChunkModel
+internal import ChunkStore
+internal import Glibc
+internal import GossipTransport
+internal import Logging
+internal import MeshKeys
+internal import PeerExchange
+internal import Synchronization
+
+/// What the parts of a node share.
+struct NodeParts: Sendable {
+    let identity: NodeIdentity
+    let clock: NodeClock
+    let store: ChunkStore
+    let gossip: GossipTransport
+    let flists: FlistTable
+    let upstream: UpstreamState
+    let counters: NodeCounters
+    /// For verifying, decoding, files and SQLite.
+    let threads: BlockingThreads
+    let pool: ChunkBufferPool
+    /// Requests that the whole site may keep open at upstream.
+    let upstreamConcurrency: Setting<Int>
+    let ticker: Wakeup
+    let logger: Logger
+
+    /// Something became due earlier than the ticker knows.
+    func wakeTicker() { ticker.wake() }
+
+    /// Tells the mesh whether this node reaches upstream, and what it pulled.
+    func profileChanged() {
+        let profile = NodeProfile(reachesUpstream: upstream.isUp(now: clock.now), upstreamBytes: counters.snapshot.upstream.bytes)
+        gossip.change { machine, _ in _ = machine.setFact(MeshFacts.profileKey, profile.encoded) }
+    }
+}
+
+/// A value that a reload may change.
+final class Setting<Value: Sendable>: Sendable {
+    private let current: Mutex<Value>
+    init(_ value: Value) { current = Mutex(value) }
+    var value: Value {
+        get { current.withLock { $0 } }
+        set { current.withLock { $0 = newValue } }
+    }
+}
+
+/// The exchange needs its request handler first, and the handler needs the exchange: it is put in before anything runs.
+final class LateExchange: Sendable {
+    private let exchange = Mutex<PeerExchange?>(nil)
+    var value: PeerExchange? { exchange.withLock { $0 } }
+    func set(_ new: PeerExchange) { exchange.withLock { $0 = new } }
+}
+
+/// Lets one task sleep until it is woken or its time comes; further wake-ups meanwhile are one.
+final class Wakeup: Sendable {
+    private struct State {
+        var isWoken = false
+        var sleeper: CheckedContinuation<Void, Never>?
+        /// Counts the sleeps, so that a late timer does not end the next one.
+        var turn: UInt64 = 0
+    }
+    private let state = Mutex(State())
+
+    func wake() { end(turn: nil) }
+
+    /// Returns when woken (also when that happened since the last sleep), after `time`, or when the task is cancelled.
+    func sleep(_ time: Duration) async {
+        let turn = state.withLock { state in
+            state.turn += 1
+            return state.turn
+        }
+        let timer = Task { [weak self] in
+            try? await Task.sleep(for: time)
+            self?.end(turn: turn)
+        }
+        defer { timer.cancel() }
+        await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let isDue = state.withLock { state in
+                    if state.isWoken || Task.isCancelled { return true }
+                    state.sleeper = continuation
+                    return false
+                }
+                if isDue { continuation.resume() }
+            }
+        } onCancel: {
+            wake()
+        }
+        state.withLock { $0.isWoken = false }
+    }
+
+    private func end(turn: UInt64?) {
+        let sleeper = state.withLock { state -> CheckedContinuation<Void, Never>? in
+            if let turn, turn != state.turn { return nil }
+            guard let sleeper = state.sleeper else {
+                state.isWoken = true
+                return nil
+            }
+            state.sleeper = nil
+            return sleeper
+        }
+        sleeper?.resume()
+    }
+}
+
+extension OpenChunk {
+    /// A descriptor that its receiver closes; `nil` when the process has none left.
+    func duplicate() -> Int32? {
+        let copy = fcntl(fileDescriptor, F_DUPFD_CLOEXEC, 0)
+        return copy >= 0 ? copy : nil
+    }
+}

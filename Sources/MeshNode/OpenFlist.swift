@@ -1,0 +1,31 @@
+internal import ChunkModel
+internal import Flist
+internal import UpstreamStores
+
+/// An flist that this node knows: its file, its chunks in the order that availability is told in, and the way to upstream.
+final class OpenFlist: Sendable {
+    let digest: FlistDigest
+    let file: FlistFile
+    let fileBytes: Int64
+    /// Every chunk once, in the order of first use; index i is bit i of all bitmaps.
+    let chunks: [ChunkID]
+    /// Upstreams that this node may open for it; `nil` when there are none.
+    let upstream: RoutedUpstream?
+    private let indices: [ChunkID: Int32]
+
+    /// Reads the list of chunks: blocking.
+    ///
+    /// - Parameter upstream: makes the way to upstream from the flist's routes.
+    init(digest: FlistDigest, path: String, fileBytes: Int64, upstream: ([Route]) -> RoutedUpstream?) throws {
+        self.digest = digest
+        self.fileBytes = fileBytes
+        file = try FlistFile(path: path)
+        chunks = try file.uniqueChunks()
+        var indices: [ChunkID: Int32] = Dictionary(minimumCapacity: chunks.count)
+        for (index, chunk) in chunks.enumerated() { indices[chunk] = Int32(clamping: index) }
+        self.indices = indices
+        self.upstream = upstream(file.routes)
+    }
+
+    func index(of chunk: ChunkID) -> Int? { indices[chunk].map(Int.init) }
+}

@@ -1,0 +1,80 @@
+internal import ChunkModel
+internal import ChunkStore
+internal import Glibc
+internal import Gossip
+internal import GossipTransport
+internal import MeshKeys
+internal import PeerExchange
+internal import PeerProtocol
+
+/// What this node does for others: sends chunks and flists, fetches as an owner, exchanges state.
+final class PeerService: PeerRequestHandler {
+    private let parts: NodeParts
+    private let fetcher: ChunkFetcher
+    private let files: FlistFiles
+    private let opener: FlistOpener
+
+    init(parts: NodeParts, fetcher: ChunkFetcher, files: FlistFiles, opener: FlistOpener) {
+        (self.parts, self.fetcher, self.files, self.opener) = (parts, fetcher, files, opener)
+    }
+
+    func handle(_ request: PeerRequest, from peer: NodeID, responder: PeerResponder) {
+        switch request.kind {
+        case .chunk(let id, let mode, let flist): fetcher.serve(id, mode, flist: flist, priority: request.priority, to: responder)
+        case .flistPiece(let digest, let offset, let length): sendPiece(of: digest, offset, length, responder)
+        case .message(let kind, let payload): answer(kind, payload, from: peer, responder)
+        }
+    }
+
+    func cancelled(_ id: PeerResponder.ID) { fetcher.cancelled(id) }
+
+    private func sendPiece(of digest: FlistDigest, _ offset: UInt64, _ length: Int, _ responder: PeerResponder) {
+        parts.threads.start { [files] in
+            guard let path = files.path(of: digest) else { return responder.missing() }
+            let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+            var status = stat()
+            guard descriptor >= 0 else { return responder.missing() }
+            guard fstat(descriptor, &status) == 0, let start = Int64(exactly: offset), start <= Int64(status.st_size),
+                Int64(length) <= Int64(status.st_size) - start
+            else {
+                close(descriptor)
+                return responder.missing()
+            }
+            responder.sendFile(descriptor, offset: start, length: length)
+        }
+    }
+
+    private func answer(_ kind: UInt8, _ payload: [UInt8], from peer: NodeID, _ responder: PeerResponder) {
+        switch MessageKind(rawValue: kind) {
+        case .state: responder.message(parts.gossip.receiveState(payload, from: parts.gossip.member(peer)?.address))
+        case .flistVersion:
+            guard payload.count == 8 else { return responder.refused(.notAllowed) }
+            let key = UInt64(bytes: payload[...])
+            Task { [opener] in
+                let digest = await opener.version(ofURL: key)
+                responder.message(digest?.value.bytes ?? [])
+            }
+        case .flistSize:
+            guard let digest = Bytes32(payload).map({ FlistDigest($0) }), let entry = parts.flists.entry(digest) else { return responder.message([]) }
+            responder.message(UInt64(clamping: entry.flist.fileBytes).bytes)
+        case nil: responder.refused(.unknownKind)
+        }
+    }
+}
+
+extension LateExchange {
+    /// One request, awaited: the final answer. Cancelling the task cancels the request.
+    func ask(_ request: PeerRequest, _ member: Member, deadline: Duration = .seconds(30)) async -> PeerResponse {
+        guard let exchange = value else { return .failed(.stopped) }
+        let sent = Setting<RequestID?>(nil)
+        return await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                sent.value = exchange.send(request, to: member.id, at: member.address, deadline: deadline) { response in
+                    if response.isFinal { continuation.resume(returning: response) }
+                }
+            }
+        } onCancel: {
+            if let id = sent.value { exchange.cancel(id) }
+        }
+    }
+}

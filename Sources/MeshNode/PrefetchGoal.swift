@@ -1,0 +1,72 @@
+internal import ChunkModel
+internal import ControlModel
+internal import FetchPlanner
+internal import Gossip
+internal import GossipTransport
+internal import MeshKeys
+
+/// What a prefetch wants to be true, and what of it falls to this node.
+struct PrefetchGoal: Sendable {
+    let parts: NodeParts
+    let flist: OpenFlist
+    let scope: PrefetchScope
+    let copies: Int
+    /// Indices of chunks, when only some are wanted (scope `node`).
+    let only: [Int]?
+
+    /// Chunks that the goal speaks of.
+    var count: Int { only?.count ?? flist.chunks.count }
+    /// Progress counts what this node holds, not what the site does.
+    var isOfThisNode: Bool { scope == .node }
+
+    /// Indices of the chunks that this node is to get now.
+    func mine() -> [Int] {
+        switch scope {
+        case .node, .all: return (only ?? Array(flist.chunks.indices)).filter { !parts.store.contains(flist.chunks[$0]) }
+        case .site: return shareOfSite()
+        }
+    }
+
+    /// Chunks with fewer copies than wanted go to the nodes that stand first in the chunk's ranking and do not hold it; every node
+    /// comes to the same answer.
+    private func shareOfSite() -> [Int] {
+        let me = parts.identity.id
+        let nodes = keepers()
+        return parts.gossip.read { machine, _ in
+            flist.chunks.indices.filter { index in
+                let chunk = flist.chunks[index]
+                guard !parts.store.contains(chunk) else { return false }
+                let holders = machine.holders(of: flist.digest, index).filter { $0 != me && machine.members[$0]?.site == machine.me.site }
+                guard holders.count < copies else { return false }
+                let others = nodes.filter { !holders.contains($0) }
+                return Rendezvous.ranking(of: chunk, among: others).prefix(copies - holders.count).contains(me)
+            }
+        }
+    }
+
+    /// Nodes that take their share: for one copy those that can fetch it themselves, so that nothing travels twice over the LAN.
+    private func keepers() -> [NodeID] {
+        let view = SiteView(gossip: parts.gossip, flists: parts.flists, upstream: parts.upstream, me: parts.identity.id, now: parts.clock.now)
+        let knowing = parts.gossip.nodes(knowing: flist.digest)
+        let fetching = view.owners(for: flist.digest).filter { node in node == parts.identity.id || knowing.contains { $0.member.id == node } }
+        if copies <= fetching.count { return fetching }
+        return parts.gossip.siteMembers.map(\.id) + [parts.identity.id]
+    }
+
+    /// Chunks for which the goal is reached at the site (scope `site`) or on every node of the mesh (scope `all`).
+    func doneAtSite() -> Int {
+        parts.gossip.read { machine, _ in
+            let live = machine.members.values.filter { $0.state.isLive && $0.id != machine.me.id }
+            switch scope {
+            case .node: return flist.chunks.count { parts.store.contains($0) }
+            case .site:
+                let siteNodes = live.count { $0.site == machine.me.site } + 1
+                let wanted = UInt16(clamping: min(copies, siteNodes))
+                return machine.copies(of: flist.digest, site: machine.me.site)?.count { $0 >= wanted } ?? 0
+            case .all:
+                let wanted = UInt16(clamping: live.count + 1)
+                return machine.copies(of: flist.digest)?.count { $0 >= wanted } ?? 0
+            }
+        }
+    }
+}

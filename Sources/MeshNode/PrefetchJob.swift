@@ -1,0 +1,87 @@
+internal import ChunkModel
+internal import ControlModel
+internal import Synchronization
+
+/// One prefetch: what was asked for, and how far it is.
+final class PrefetchJob: Sendable {
+    struct Progress: Sendable {
+        var job: Job
+        var startedAt: Duration
+        var endedAt: Duration?
+        /// Bytes of the chunks that were fetched or found by this job on this node.
+        var bytes: UInt64 = 0
+        var task: Task<Void, Never>?
+        var watchers: [UInt64: CheckedContinuation<Void, Never>] = [:]
+        var nextWatcher: UInt64 = 0
+    }
+
+    let id: String
+    let digest: FlistDigest
+    /// Follows another node's job: not shown and not remembered.
+    let isParticipation: Bool
+    private let progress: Mutex<Progress>
+
+    init(job: Job, digest: FlistDigest, isParticipation: Bool, now: Duration) {
+        (id, self.digest, self.isParticipation) = (job.id, digest, isParticipation)
+        progress = Mutex(Progress(job: job, startedAt: now))
+    }
+
+    func read<R: Sendable>(_ body: (Progress) -> R) -> R { progress.withLock { body($0) } }
+    func change(_ body: (inout Job) -> Void) { progress.withLock { body(&$0.job) } }
+    func setTask(_ task: Task<Void, Never>) { progress.withLock { $0.task = task } }
+    var task: Task<Void, Never>? { progress.withLock { $0.task } }
+
+    func count(_ origin: ChunkOrigin) {
+        progress.withLock { progress in
+            switch origin {
+            case .local: progress.job.fromLocal += 1
+            case .peer: progress.job.fromPeers += 1
+            case .upstream: progress.job.fromUpstream += 1
+            }
+        }
+    }
+
+    /// The last word on the job; later ones are ignored.
+    func end(_ state: Job.State, error: String? = nil, now: Duration) {
+        let watchers = progress.withLock { progress -> [CheckedContinuation<Void, Never>] in
+            guard progress.job.state == .running else { return [] }
+            progress.job.state = state
+            progress.job.error = error
+            progress.endedAt = now
+            defer { progress.watchers = [:] }
+            return Array(progress.watchers.values)
+        }
+        for watcher in watchers { watcher.resume() }
+    }
+
+    func snapshot(now: Duration) -> Job {
+        progress.withLock { progress in
+            var job = progress.job
+            job.seconds = ((progress.endedAt ?? now) - progress.startedAt).seconds
+            return job
+        }
+    }
+
+    /// Returns when the job has ended, or after `limit`.
+    func ended(within limit: Duration) async {
+        let watcher = progress.withLock { progress in
+            progress.nextWatcher += 1
+            return progress.nextWatcher
+        }
+        let timer = Task { [weak self] in
+            try? await Task.sleep(for: limit)
+            self?.release(watcher)
+        }
+        defer { timer.cancel() }
+        await withCheckedContinuation { continuation in
+            let isOver = progress.withLock { progress in
+                guard progress.job.state == .running else { return true }
+                progress.watchers[watcher] = continuation
+                return false
+            }
+            if isOver { continuation.resume() }
+        }
+    }
+
+    private func release(_ watcher: UInt64) { progress.withLock { $0.watchers.removeValue(forKey: watcher) }?.resume() }
+}

@@ -1,0 +1,61 @@
+internal import ChunkModel
+internal import FetchPlanner
+internal import Gossip
+internal import GossipTransport
+internal import MeshKeys
+
+/// The planner's view of the mesh, made of gossip and of the flists that this node knows.
+struct SiteView: MeshView {
+    /// How long nodes that have not announced an flist still count among its owners: where all machines are told of an image at
+    /// the same moment, the owners must not depend on whose announcement came first.
+    static let youth: Duration = .seconds(3)
+
+    let gossip: GossipTransport
+    let flists: FlistTable
+    let upstream: UpstreamState
+    let me: NodeID
+    let now: Duration
+
+    func holders(of chunk: ChunkID) -> [NodeID] {
+        let places = flists.places(of: chunk)
+        guard !places.isEmpty else { return [] }
+        return gossip.read { machine, _ in
+            var out: [NodeID] = []
+            for (digest, index) in places {
+                for node in machine.holders(of: digest, index) where node != me && !out.contains(node) && machine.members[node]?.site == machine.me.site {
+                    out.append(node)
+                }
+            }
+            return out
+        }
+    }
+
+    func claimant(of chunk: ChunkID) -> NodeID? {
+        let places = flists.places(of: chunk)
+        return gossip.read { machine, now in
+            for (digest, index) in places {
+                if let node = machine.claimant(of: digest, index, now: now), node != me, machine.members[node]?.state.isLive == true { return node }
+            }
+            return nil
+        }
+    }
+
+    func owners(for flist: FlistDigest?) -> [NodeID] {
+        let mine = upstream.reaches(flist, now: now) ? [me] : []
+        guard let flist else { return mine }
+        let isYoung = flists.age(of: flist, now: now).map { $0 < Self.youth } ?? false
+        let key = MeshFacts.flistKey(flist)
+        return mine
+            + gossip.read { machine, _ in
+                machine.members.values.compactMap { member in
+                    guard member.id != me, member.state.isLive, member.site == machine.me.site else { return nil }
+                    let facts = machine.facts(of: member.id)
+                    guard let profile = facts[MeshFacts.profileKey].flatMap(NodeProfile.init), profile.reachesUpstream else { return nil }
+                    guard let value = facts[key], let fact = FlistFact(value) else { return isYoung ? member.id : nil }
+                    return fact.fetches ? member.id : nil
+                }
+            }
+    }
+
+    func isLive(_ node: NodeID) -> Bool { gossip.read { machine, _ in machine.members[node]?.state.isLive ?? false } }
+}

@@ -1,0 +1,52 @@
+internal import ChunkModel
+internal import Synchronization
+internal import UpstreamStores
+
+/// Whether this node reaches upstream at the moment, and by which way for which flist.
+final class UpstreamState: Sendable {
+    /// Failures in a row until the node stops offering itself as an owner.
+    static let failureLimit = 3
+    /// How long it rests then, before one more fetch is tried.
+    static let rest: Duration = .seconds(5)
+
+    private struct State {
+        var failures = 0
+        var restUntil: Duration = .zero
+        var operators: RoutedUpstream?
+        var byFlist: [FlistDigest: RoutedUpstream] = [:]
+    }
+    private let state = Mutex(State())
+
+    /// Hubs that the operator named, for chunks of any flist.
+    func setOperators(_ upstream: RoutedUpstream?) { state.withLock { $0.operators = upstream } }
+
+    func set(_ upstream: RoutedUpstream?, for flist: FlistDigest) { state.withLock { $0.byFlist[flist] = upstream } }
+
+    /// The way for chunks of `flist`; `nil` when this node may open none.
+    func way(for flist: FlistDigest?) -> RoutedUpstream? { state.withLock { state in flist.flatMap { state.byFlist[$0] } ?? state.operators } }
+
+    func hasWay(for flist: FlistDigest?) -> Bool { way(for: flist) != nil }
+
+    func reaches(_ flist: FlistDigest?, now: Duration) -> Bool { hasWay(for: flist) && isUp(now: now) }
+
+    func isUp(now: Duration) -> Bool { state.withLock { $0.restUntil <= now } }
+
+    /// - Returns: whether the answer to `isUp` changed.
+    func noteSuccess() -> Bool {
+        state.withLock { state in
+            let was = state.failures >= Self.failureLimit
+            state.failures = 0
+            state.restUntil = .zero
+            return was
+        }
+    }
+
+    func noteFailure(now: Duration) -> Bool {
+        state.withLock { state in
+            state.failures += 1
+            guard state.failures >= Self.failureLimit, state.restUntil <= now else { return false }
+            state.restUntil = now + Self.rest
+            return true
+        }
+    }
+}

@@ -1,0 +1,77 @@
+internal import BlockCodec
+public import BlockingThreads
+public import ChunkModel
+public import Flist
+
+/// Reads content of an flist lazily: only the chunks of the range that is asked for travel.
+///
+/// (path, offset, length) → inode and blocks → chunks from `source` → verified, decrypted, decompressed, sliced.
+public final class FlistReader: Sendable {
+    public let flist: FlistFile
+    private let source: any ChunkSource
+    private let threads: BlockingThreads
+    private let cache: DecodedBlockCache
+    private let pool: ChunkBufferPool
+
+    /// - Parameters:
+    ///   - threads: for look-ups in the flist and for decoding.
+    ///   - cache: may be shared between readers: blocks are found by their chunk id.
+    public init(flist: FlistFile, source: any ChunkSource, threads: BlockingThreads, cache: DecodedBlockCache, pool: ChunkBufferPool) {
+        (self.flist, self.source, self.threads, self.cache, self.pool) = (flist, source, threads, cache, pool)
+    }
+
+    /// The entry at `path`, symbolic links followed inside the flist.
+    ///
+    /// - Throws: `FlistError`.
+    public func entry(at path: [UInt8], followLinks: Bool = true) async throws -> FlistEntry {
+        try await threads.run { [flist] in try flist.resolve(path, followLinks: followLinks) }
+    }
+
+    /// Opens a regular file for reading.
+    ///
+    /// - Throws: `FlistError` when the entry is no file or its blocks cannot be used.
+    public func open(_ entry: FlistEntry) async throws -> OpenFile {
+        let blocks = try await threads.run { [flist] in try flist.blocks(of: entry) }
+        return OpenFile(entry: entry, blocks: blocks) { [self] index, priority in try await plain(blocks[index], priority: priority) }
+    }
+
+    private func plain(_ block: BlockRef, priority: FetchPriority) async throws -> ChunkBuffer {
+        if let decoded = cache.block(block.id) { return decoded }
+        guard let chunk = try await source.chunk(block.id, priority: priority) else { throw ReadError(chunk: block.id) }
+        let decoded = try await threads.run { [pool] in try BlockCodec.decode(chunk, key: block.key, pool: pool) }
+        cache.insert(decoded, for: block.id)
+        return decoded
+    }
+}
+
+/// A regular file of an flist.
+public final class OpenFile: Sendable {
+    public let entry: FlistEntry
+    private let blocks: [BlockRef]
+    private let reader: FileReader
+
+    init(entry: FlistEntry, blocks: [BlockRef], fetch: @escaping @Sendable (Int, FetchPriority) async throws -> ChunkBuffer) {
+        (self.entry, self.blocks) = (entry, blocks)
+        reader = FileReader(size: entry.size, blockCount: blocks.count) { try await fetch($0, .foreground) }
+    }
+
+    public var size: UInt64 { entry.size }
+
+    /// BLAKE2b-256 over the keys of the blocks, which are hashes of their plain content: equal content, equal tag.
+    public var contentTag: String {
+        let hash = Blake2bStream()
+        for block in blocks { block.key.bytes.withUnsafeBytes { hash.update($0) } }
+        return String(hash.finish().hex.prefix(32))
+    }
+
+    /// Up to `length` bytes from `offset`, as slices of decoded blocks; fewer only at the end of the file.
+    ///
+    /// - Throws: what the source, the codec or the layout of the blocks has to say; never wrong bytes.
+    public func read(offset: UInt64, length: Int) async throws -> [BlockSlice] { try await reader.read(offset: offset, length: length) }
+}
+
+/// A chunk that no source has.
+public struct ReadError: Error, CustomStringConvertible, Sendable {
+    public let chunk: ChunkID
+    public var description: String { "chunk \(chunk.hex) is nowhere to be had" }
+}
