@@ -19,7 +19,6 @@ class Session:
 
     def __init__(self, options: argparse.Namespace):
         self.options = options
-        self.work = Path(tempfile.mkdtemp(prefix="cm-", dir=options.work))
         self.site = Site(
             nodes=options.nodes,
             rate=options.rate,
@@ -28,6 +27,7 @@ class Session:
             loss=options.loss,
             ipv6=options.ipv6,
         )
+        self.work = Path(tempfile.mkdtemp(prefix=f"{self.site.prefix}-", dir=options.work))
         self.hub: Hub | None = None
         self.nodes: dict[int, Node] = {}
         self._payload: payloads.Payload | None = None

@@ -1,11 +1,14 @@
 """One site in network namespaces: hub ==shaped uplink== router with a bridge -- n1 .. nN, and the byte counters of its links."""
 
+import glob
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 
@@ -252,10 +255,21 @@ def remove_leftovers() -> list[str]:
     """Removes the sites whose run is no more (it was killed with SIGKILL); returns their prefixes."""
     names = list_namespaces()
     prefixes = {name.split("-")[0] for name in names if PREFIX.fullmatch(name.split("-")[0])}
-    orphans = sorted(p for p in prefixes if not os.path.exists(f"/proc/{p[2:]}"))
+    orphans = sorted(p for p in prefixes if not _runs(int(p[2:])))
     for prefix in orphans:
         mine = [n for n in names if n.startswith(f"{prefix}-")]
         kill_all_in(mine)
         for name in mine:
             run("ip", "netns", "delete", name, check=False)
+        for work in glob.glob(f"{tempfile.gettempdir()}/{prefix}-*"):
+            shutil.rmtree(work, ignore_errors=True)
     return orphans
+
+
+def _runs(pid: int) -> bool:
+    """Whether the process is a run of this test bed; another program may have got the number since."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as command:
+            return b"run.py" in command.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
