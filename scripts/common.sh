@@ -41,8 +41,8 @@ need_swift() {
 
 # build release|debug: the two programs; sets BIN.
 build() {
-    local configuration=$1 start=$SECONDS
-    [[ -d $ROOT/.build/$configuration/chunkmeshd.product || -x $ROOT/.build/$configuration/chunkmeshd ]] ||
+    local configuration=$1 start=$SECONDS product
+    [[ -x $ROOT/.build/$configuration/chunkmeshd ]] ||
         say "building ($configuration); the first time takes five to ten minutes on two cores"
     for product in chunkmeshd chunkmesh; do
         swift build --package-path "$ROOT" -c "$configuration" --product "$product" >&2 || die "the build of $product failed"
