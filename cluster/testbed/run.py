@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""A site of chunkmesh nodes behind a shaped uplink, on one machine. README.md beside this file says what is measured."""
+
+import argparse
+import json
+import os
+import sys
+import time
+
+import gossip
+from session import Session
+from share import Share
+from shell import TestbedError
+from site_network import remove_leftovers
+
+
+def common() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("-n", "--nodes", type=int, default=4)
+    options.add_argument("--rate", default="20mbit", help="uplink, both ways (default 20mbit)")
+    options.add_argument("--lan-rate", default="1gbit", help="each node's port (default 1gbit)")
+    options.add_argument("--delay-ms", type=float, default=0, help="round trip added to the uplink")
+    options.add_argument("--loss", type=float, default=0, help="probability that a frame is lost on the uplink, 0 to 1")
+    options.add_argument("--ipv6", action="store_true", help="IPv6 on the LAN too (link-local)")
+    options.add_argument("--multicast", action=argparse.BooleanOptionalAction, default=True, help="mesh.multicast of the nodes")
+    options.add_argument("--seeds", type=int, default=0, metavar="K", help="give the first K nodes to all as mesh.seeds")
+    options.add_argument("--driver", choices=["chunkmesh", "direct"], default="chunkmesh", help="direct: curl in every node")
+    options.add_argument("--hub", choices=["chunkmesh", "nginx"], default="chunkmesh", help="what serves the chunks")
+    options.add_argument("--bin", help="directory of chunkmesh and chunkmeshd (default: the newest build of this package)")
+    options.add_argument("--payload", help="directory to make the payload in once and to find it again")
+    options.add_argument("--blocks", type=int, default=128, help="payload in blocks of 512 KiB (default 128: 64 MiB)")
+    options.add_argument("--work", help="where the temporary directory goes (default: TMPDIR)")
+    options.add_argument("--logs", help="directory that keeps the logs of hub and nodes")
+    return options
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    actions = parser.add_subparsers(dest="action", required=True)
+    share = actions.add_parser("share", parents=[common()], help="all nodes fetch the same payload at the same moment")
+    share.add_argument("--cold-daemons", action="store_true", help="the daemons, too, start at the barrier: a boot storm")
+    share.add_argument("--kill", action="append", default=[], metavar="I@WHEN[:power]", help="2@50%% of the payload, or 2@5 seconds")
+    share.add_argument("--late", type=int, default=0, metavar="K", help="the last K nodes start when the others are done")
+    share.add_argument("--timeout", type=float, default=300, help="seconds for each phase")
+    share.add_argument("--verify", action=argparse.BooleanOptionalAction, default=True)
+    idle = actions.add_parser("idle", parents=[common()], help="traffic of nodes that have nothing to do")
+    idle.add_argument("--seconds", type=float, default=60)
+    detect = actions.add_parser("detect", parents=[common()], help="time until a killed node is known dead to all")
+    detect.add_argument("--times", type=int, default=3)
+    for scenario, settle in ((idle, 15), (detect, 3)):
+        scenario.add_argument("--settle", type=float, default=settle, help="seconds of rest before measuring")
+    actions.add_parser("up", parents=[common()], help="build the site and leave it standing until Ctrl-C")
+    actions.add_parser("clean", help="remove what a run that was killed with SIGKILL left behind")
+    return parser.parse_args()
+
+
+def perform(options: argparse.Namespace) -> int:
+    if options.action == "clean":
+        print("removed:", *(remove_leftovers() or ["nothing"]))
+        return 0
+    with Session(options) as session:
+        if options.action == "up":
+            stand(session)
+            return 0
+        if options.action == "share":
+            return share(session)
+        print(json.dumps(gossip.idle(session) if options.action == "idle" else gossip.detect(session)))
+    return 0
+
+
+def share(session: Session) -> int:
+    scenario = Share(session)
+    try:
+        scenario.run()
+    except TestbedError as error:
+        scenario.result["error"] = str(error)
+    print(json.dumps(scenario.result), flush=True)
+    return 0 if "error" not in scenario.result and scenario.succeeded else 1
+
+
+def stand(session: Session) -> None:
+    print("enter a namespace with `ip netns exec NAME bash`; Ctrl-C removes all of them", file=sys.stderr)
+    for namespace in session.site.namespaces():
+        print(namespace)
+    sys.stdout.flush()
+    while True:
+        time.sleep(3600)
+
+
+def main() -> int:
+    os.umask(0o077)
+    try:
+        return perform(arguments())
+    except TestbedError as error:
+        print(f"testbed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("testbed: interrupted, everything removed", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
