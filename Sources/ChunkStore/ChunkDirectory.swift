@@ -107,11 +107,11 @@ final class ChunkDirectory: Sendable {
     func space() -> (free: Int64, total: Int64)? {
         var status = statvfs()
         guard fstatvfs(root.fd, &status) == 0 else { return nil }
-        let unit = Int64(clamping: status.f_frsize)
-        return (
-            Int64(clamping: status.f_bavail).multipliedReportingOverflow(by: unit).partialValue,
-            Int64(clamping: status.f_blocks).multipliedReportingOverflow(by: unit).partialValue
-        )
+        func bytes(_ blocks: UInt) -> Int64 {
+            let (bytes, overflow) = blocks.multipliedReportingOverflow(by: status.f_frsize)
+            return overflow ? ChunkStoreLimits.mostBytes : ChunkStoreLimits.bounded(Int64(clamping: bytes))
+        }
+        return (bytes(status.f_bavail), bytes(status.f_blocks))
     }
 
     /// Brings everything that was written to the device.

@@ -22,8 +22,9 @@ extension ChunkStore {
         state.withLock { state in
             state.freeBytes = space.free
             switch state.minFree {
-            case .bytes(let bytes): state.floorBytes = max(0, bytes)
-            case .percent(let percent): state.floorBytes = Int64(Double(space.total) * min(100, max(0, percent)) / 100)
+            case .bytes(let bytes): state.floorBytes = ChunkStoreLimits.bounded(bytes)
+            case .percent(let percent):
+                state.floorBytes = percent > 0 ? Int64(Double(space.total) * min(100, percent) / 100) : 0
             }
         }
     }
@@ -128,7 +129,7 @@ extension ChunkStore {
                 if state.withLock({ $0.table.heldSlot(of: id) == nil }) { files.unlink(id) }
             }
         }
-        state.withLock { $0.freeBytes = $0.freeBytes == .max ? .max : $0.freeBytes + bytes }
+        state.withLock { $0.freeBytes = min(ChunkStoreLimits.mostBytes, $0.freeBytes + bytes) }
         return (dropped.count, bytes)
     }
 }

@@ -43,6 +43,7 @@ extension ChunkStore {
     func loadPins() {
         do {
             let pins = try StateDirectory(pinDirectory)
+            try pins.removeLeftovers()
             for name in try pins.names().prefix(ChunkStoreLimits.maxPinOwners) {
                 guard let owner = FlistDigest(hex: name), name == owner.hex else { continue }
                 guard let bytes = try pins.read(name, maxBytes: PinFile.maxBytes), let ids = PinFile.decode(bytes) else {
@@ -59,6 +60,7 @@ extension ChunkStore {
     private func setPins(_ owner: FlistDigest, _ ids: [ChunkID]) {
         var slots: [ChunkTable.Slot] = []
         slots.reserveCapacity(ids.count)
+        state.withLock { $0.table.reserve(more: ids.count) }
         for start in stride(from: 0, to: ids.count, by: ChunkStoreLimits.walkBatch) {
             let batch = ids[start..<min(start + ChunkStoreLimits.walkBatch, ids.count)]
             state.withLock { state in

@@ -23,7 +23,7 @@ public final class ChunkStore: Sendable {
         var rewriteIndex = false
         var maxBytes: Int64
         var minFree: ChunkStoreConfiguration.Floor
-        var freeBytes: Int64 = .max
+        var freeBytes = ChunkStoreLimits.mostBytes
         var floorBytes: Int64 = 0
         var freeCheckedAt: UInt64 = 0
         var evicted = 0
@@ -74,7 +74,7 @@ public final class ChunkStore: Sendable {
         try Posix.makeDirectories(directory)
         lock = try DirectoryLock(directory: directory)
         files = try ChunkDirectory(path: directory)
-        state = Mutex(State(maxBytes: max(0, configuration.maxBytes), minFree: configuration.minFree))
+        state = Mutex(State(maxBytes: ChunkStoreLimits.bounded(configuration.maxBytes), minFree: configuration.minFree))
         load()
         loadPins()
         keeper.start(every: ChunkStoreLimits.flushInterval) { [weak self] in
@@ -135,7 +135,7 @@ public final class ChunkStore: Sendable {
     /// Takes new bounds while running; a smaller quota is reached by the cache's own thread.
     public func setLimits(maxBytes: Int64, minFree: ChunkStoreConfiguration.Floor) {
         state.withLock { state in
-            state.maxBytes = max(0, maxBytes)
+            state.maxBytes = ChunkStoreLimits.bounded(maxBytes)
             state.minFree = minFree
             state.freeCheckedAt = 0
         }

@@ -41,7 +41,8 @@ public enum ChunkStoreLimits {
     /// for what arrives while the thread is at work. Higher than the 80 % that others use, since this quota is the
     /// cache's own share and not the partition, which the floor of free space protects.
     public static let highMark = 0.95
-    /// Part of the quota down to which it evicts: a tenth of the cache goes in one pass, so that passes are rare and most of what is warm stays.
+    /// Part of the quota down to which it evicts: a tenth of the cache goes in one pass, so that passes are rare and most of
+    /// what is warm stays.
     public static let lowMark = 0.85
     /// Chunks that leave in one step of an eviction; the hooks are called once for each step.
     public static let evictionBatch = 256
@@ -65,4 +66,8 @@ public enum ChunkStoreLimits {
     public static let maxPinOwners = 10_000
     /// Chunks that one owner may pin (8 TiB of full blocks); more are refused.
     public static let maxPinnedIDs = 16 << 20
+    /// Sizes beyond this one (an exbibyte) are taken for it, so that sums of them don't overflow.
+    static let mostBytes: Int64 = 1 << 60
+
+    static func bounded(_ bytes: Int64) -> Int64 { min(mostBytes, max(0, bytes)) }
 }

@@ -135,10 +135,8 @@ struct ChunkTable: Sendable {
         }
     }
 
-    mutating func reserve(_ count: Int) {
-        entries.reserveCapacity(count)
-        growBuckets(for: count)
-    }
+    /// Grows the hash table once for entries that are to come.
+    mutating func reserve(more count: Int) { growBuckets(for: entries.count - free.count + count) }
 
     // MARK: eviction
 

@@ -1,6 +1,7 @@
 import ChunkModel
 import ChunkStore
 import Foundation
+import Glibc
 import Logging
 import Synchronization
 import Testing
@@ -20,15 +21,24 @@ final class Scratch: Sendable {
 
     deinit { try? FileManager.default.removeItem(atPath: path) }
 
+    /// - Parameter isPatient: wait for the thread of a store that the test let go without closing it, which may hold the lock
+    ///   for a moment longer.
     func open(
-        maxBytes: Int64 = 1 << 30, minFree: ChunkStoreConfiguration.Floor = .bytes(0),
-        isLastCopy: @escaping @Sendable (ChunkID) -> Bool = { _ in false },
-        onRemoved: @escaping @Sendable ([ChunkID]) -> Void = { _ in }
+        maxBytes: Int64 = 1 << 30, minFree: ChunkStoreConfiguration.Floor = .bytes(0), isPatient: Bool = true,
+        isLastCopy: @escaping @Sendable (ChunkID) -> Bool = { _ in false }, onRemoved: @escaping @Sendable ([ChunkID]) -> Void = { _ in }
     ) throws -> ChunkStore {
-        try ChunkStore(
-            ChunkStoreConfiguration(
-                directory: path + "/cache", maxBytes: maxBytes, minFree: minFree, isLastCopyAtSite: isLastCopy, onRemoved: onRemoved),
-            logger: quiet)
+        let deadline = ContinuousClock.now + .seconds(5)
+        while true {
+            do {
+                return try ChunkStore(
+                    ChunkStoreConfiguration(
+                        directory: path + "/cache", maxBytes: maxBytes, minFree: minFree, isLastCopyAtSite: isLastCopy, onRemoved: onRemoved
+                    ),
+                    logger: quiet)
+            } catch ChunkStoreError.inUse(_, let pid) where isPatient && pid == getpid() && .now < deadline {
+                usleep(1000)
+            }
+        }
     }
 
     func file(of id: ChunkID) -> String { path + "/cache/chunks/\(Hex.encode([id.firstByte]))/\(id.hex)" }
