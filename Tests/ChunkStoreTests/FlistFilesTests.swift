@@ -8,7 +8,10 @@ import Testing
     let scratch = try! Scratch()
     private var directory: String { scratch.path + "/flists" }
 
-    private func bytes(_ count: Int) -> [UInt8] { (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) } }
+    private func bytes(_ count: Int) -> [UInt8] {
+        let words = (0..<UInt32((count + 3) / 4)).map { $0 &* 0x9E37_79B9 }
+        return words.withUnsafeBytes { Array($0.prefix(count)) }
+    }
     private func digest(of bytes: [UInt8]) -> FlistDigest { FlistDigest(Blake2b.hash256(bytes)) }
     private func leftovers() throws -> [String] { try FileManager.default.contentsOfDirectory(atPath: directory + "/tmp") }
 

@@ -148,9 +148,11 @@ import Testing
         process.standardOutput = pipe
         try process.run()
         var output = Data()
-        while output.lazy.filter({ $0 == 10 }).count < 300 {
+        var lines = 0
+        while lines < 300 {
             let more = pipe.fileHandleForReading.availableData
             if more.isEmpty { break }
+            lines += more.count(where: { $0 == UInt8(ascii: "\n") })
             output += more
         }
         #expect(throws: ChunkStoreError.inUse(directory: scratch.path + "/cache", pid: process.processIdentifier)) {

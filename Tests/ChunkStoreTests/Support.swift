@@ -49,12 +49,10 @@ final class Scratch: Sendable {
 
 /// A chunk of `size` bytes that is the same for the same number.
 func chunk(_ number: Int, size: Int = 1000, length: ChunkID.Length = .full) -> Chunk {
-    var state = UInt64(number) &* 0x9E37_79B9_7F4A_7C15 &+ 1
-    let buffer = ChunkBuffer(
-        copying: (0..<size).map { _ in
-            state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-            return UInt8(truncatingIfNeeded: state >> 56)
-        })
+    var generator = Seeded(state: UInt64(number))
+    let buffer = ChunkBuffer(capacity: size + 8)
+    for offset in stride(from: 0, to: size, by: 8) { buffer.base.storeBytes(of: generator.next(), toByteOffset: offset, as: UInt64.self) }
+    buffer.count = size
     return Chunk(verifying: buffer, as: ChunkID(ofStored: buffer.bytes, length: length))!
 }
 

@@ -7,9 +7,8 @@ import Logging
 let store = try ChunkStore(
     ChunkStoreConfiguration(directory: CommandLine.arguments[1], maxBytes: 1 << 40, minFree: .bytes(0)),
     logger: Logger(label: "crash") { _ in SwiftLogNoOpLogHandler() })
-var generator = SystemRandomNumberGenerator()
 while true {
-    let buffer = ChunkBuffer(copying: (0..<Int.random(in: 0...60_000)).map { UInt8(truncatingIfNeeded: $0) &+ generator.next() })
+    let buffer = ChunkBuffer(copying: Sodium.randomBytes(Int.random(in: 1...60_000)))
     let chunk = Chunk(verifying: buffer, as: ChunkID(ofStored: buffer.bytes))!
     guard store.insert(chunk) == .stored else { continue }
     let line = Array("\(chunk.id)\n".utf8)
