@@ -8,3 +8,4 @@
 #include <netinet/tcp.h>
 
 extern int accept4(int, struct sockaddr *, socklen_t *, int);
+extern int syncfs(int);
