@@ -42,7 +42,25 @@ let package = Package(
         .target(name: "ChunkModel", dependencies: ["CSodium"], swiftSettings: settings),
         .target(name: "MeshKeys", dependencies: ["CSodium", "ChunkModel"], swiftSettings: settings),
         .target(name: "SQLiteFile", dependencies: ["CSQLite"], swiftSettings: settings),
+        .target(name: "BlockingThreads", swiftSettings: settings),
+
+        // Pure: no I/O, no clock.
+        .target(name: "BlockCodec", dependencies: ["CCrypto", "CSnappy", "ChunkModel"], swiftSettings: settings),
+        .target(name: "Flist", dependencies: ["BlockCodec", "ChunkModel", "SQLiteFile"], swiftSettings: settings),
+        .target(name: "Gossip", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: pure),
+        .target(name: "PeerProtocol", dependencies: ["CSodium", "ChunkModel", "MeshKeys"], swiftSettings: settings),
         .target(name: "FetchPlanner", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: pure),
+
+        // I/O.
+        .target(name: "FlistTools", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "Flist", "SQLiteFile"], swiftSettings: settings),
+        .target(name: "ChunkStore", dependencies: ["CLinux", "ChunkModel", "SQLiteFile", log], swiftSettings: settings),
+        .target(name: "UpstreamStores", dependencies: ["BlockingThreads", "CCurl", "ChunkModel", log], swiftSettings: settings),
+        .target(name: "GossipTransport", dependencies: ["ChunkModel", "Gossip", "MeshKeys", log, nioCore, nioPosix], swiftSettings: settings),
+        .target(name: "PeerExchange", dependencies: ["CLinux", "CSodium", "ChunkModel", "MeshKeys", "PeerProtocol", log], swiftSettings: settings),
+        .target(name: "HubServer", dependencies: [hummingbird, log, nioCore, nioPosix], swiftSettings: settings),
+        .target(name: "ReadAPI", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "Flist"], swiftSettings: settings),
+
+        // The node, and what controls it.
         .target(
             name: "NodeConfiguration", dependencies: ["MeshKeys", .product(name: "Yams", package: "Yams")], swiftSettings: settings),
         .target(name: "ControlModel", swiftSettings: pure),
@@ -50,6 +68,24 @@ let package = Package(
         .target(
             name: "ControlAPI", dependencies: ["ChunkModel", "ControlModel", hummingbird, lifecycle, log, nioCore],
             swiftSettings: settings),
+        .target(
+            name: "MeshNode",
+            dependencies: [
+                "BlockingThreads", "ChunkModel", "ChunkStore", "ControlAPI", "ControlModel", "FetchPlanner", "Flist", "Gossip", "GossipTransport",
+                "MeshKeys", "NodeConfiguration", "PeerExchange", "PeerProtocol", "ReadAPI", "SQLiteFile", "UpstreamStores", lifecycle, log,
+            ], swiftSettings: settings),
+
+        // Programs.
+        .executableTarget(
+            name: "chunkmeshd", dependencies: ["ControlAPI", "MeshNode", "NodeConfiguration", arguments, lifecycle, log], swiftSettings: settings),
+        .executableTarget(
+            name: "chunkmesh",
+            dependencies: [
+                "BlockingThreads", "ChunkModel", "ControlClient", "ControlModel", "Flist", "FlistTools", "HubServer", "MeshKeys", "NodeConfiguration",
+                "UpstreamStores", arguments, log,
+            ], swiftSettings: settings),
+
+        // Tests mirror the sources.
         .testTarget(name: "ChunkModelTests", dependencies: ["ChunkModel"], swiftSettings: settings),
         .testTarget(name: "MeshKeysTests", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: settings),
         .testTarget(name: "SQLiteFileTests", dependencies: ["SQLiteFile"], swiftSettings: settings),

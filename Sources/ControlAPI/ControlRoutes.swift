@@ -4,6 +4,9 @@ internal import Hummingbird
 
 /// The paths of the API (INTERFACE.md, HTTP).
 enum ControlRoutes {
+    /// The longest that one request waits for a job's end.
+    static let maxWaitSeconds = 30.0
+
     static func router(for node: any NodeControl) -> Router<BasicRequestContext> {
         let router = Router(context: BasicRequestContext.self)
         router.add(middleware: LocalOnly())
@@ -22,8 +25,11 @@ enum ControlRoutes {
         router.post("/v1/prefetch") { request, _ in
             try await reporting { json(try await node.prefetch(try await body(of: request)), status: .accepted) }
         }
-        router.get("/v1/jobs/:id") { _, context in
-            try await reporting { json(try await node.job(try context.parameters.require("id"))) }
+        router.get("/v1/jobs/:id") { request, context in
+            try await reporting {
+                let wait = query("wait", of: request).flatMap(Double.init) ?? 0
+                return json(try await node.job(try context.parameters.require("id"), wait: .seconds(min(max(wait, 0), maxWaitSeconds))))
+            }
         }
         router.delete("/v1/jobs/:id") { _, context in
             try await reporting { json(try await node.cancelJob(try context.parameters.require("id"))) }
@@ -56,7 +62,7 @@ enum ControlRoutes {
         for path in ["/v1/flists/:name/tree", "/v1/flists/:name/tree/**"] {
             router.get(RouterPath(path)) { request, _ in
                 try await reporting {
-                    let after = query("after", of: request).flatMap { RequestPath.decode($0.utf8) }
+                    let after = query("after", of: request).flatMap { Int64($0) }
                     return json(try await node.tree(try name(in: request), path: try path4(in: request), after: after))
                 }
             }

@@ -12,12 +12,13 @@ public protocol NodeControl: Sendable {
     func setPinned(_ flist: String, _ pinned: Bool) async throws(NodeError) -> KnownFlist
     func verify(_ flist: String, on place: VerifyPlace) async throws(NodeError) -> FlistVerification
     func prefetch(_ request: PrefetchRequest) async throws(NodeError) -> Job
-    func job(_ id: String) async throws(NodeError) -> Job
+    /// - Parameter wait: how long to wait for the job's end before answering.
+    func job(_ id: String, wait: Duration) async throws(NodeError) -> Job
     func cancelJob(_ id: String) async throws(NodeError) -> Job
     /// - Parameters:
     ///   - path: bytes of the path inside the flist.
-    ///   - after: name to go on behind, in a long directory.
-    func tree(_ flist: String, path: [UInt8], after: [UInt8]?) async throws(NodeError) -> Tree
+    ///   - after: inode number that the page before ended with, in a long directory.
+    func tree(_ flist: String, path: [UInt8], after: Int64?) async throws(NodeError) -> Tree
     func file(_ flist: String, path: [UInt8]) async throws(NodeError) -> any ServedFile
     func verifyCache() async throws(NodeError) -> CacheReport
     func collectGarbage() async throws(NodeError) -> CacheReport

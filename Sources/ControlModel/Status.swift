@@ -124,7 +124,7 @@ public struct TreeEntry: Codable, Sendable, Equatable {
 public struct Tree: Codable, Sendable, Equatable {
     public var path: String
     public var entry: TreeEntry
-    /// Children of a directory, in the order of their names.
+    /// Children of a directory, in the order of their names; long directories come in pages that are not in order with each other.
     public var entries: [TreeEntry]
     /// Entries that were left out, and why.
     public var problems: [String]

@@ -1,9 +1,13 @@
+internal import BlockingThreads
 internal import ChunkModel
 internal import FetchPlanner
 internal import Gossip
+internal import GossipTransport
+internal import Logging
 internal import MeshKeys
 internal import PeerExchange
 internal import PeerProtocol
+internal import Synchronization
 internal import UpstreamStores
 
 /// Carrying out what the planner decided. Nothing here blocks.

@@ -1,7 +1,11 @@
+internal import BlockingThreads
 internal import ChunkModel
+internal import ChunkStore
+internal import FetchPlanner
 internal import MeshKeys
 internal import PeerExchange
 internal import PeerProtocol
+internal import Synchronization
 
 /// Answering the chunk requests of other nodes.
 extension ChunkFetcher {

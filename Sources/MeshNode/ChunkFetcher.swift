@@ -7,6 +7,7 @@ internal import GossipTransport
 internal import Logging
 internal import MeshKeys
 internal import PeerExchange
+internal import PeerProtocol
 internal import Synchronization
 
 /// Gets chunks: from the cache, from peers, from upstream. The shell around `FetchPlanner`: it carries out what the planner decides,
@@ -59,10 +60,10 @@ final class ChunkFetcher: Sendable {
 
     let parts: NodeParts
     let state: Mutex<State>
-    let exchange = LateExchange()
+    let exchange: LateExchange
 
-    init(parts: NodeParts) {
-        self.parts = parts
+    init(parts: NodeParts, exchange: LateExchange) {
+        (self.parts, self.exchange) = (parts, exchange)
         state = Mutex(State(planner: FetchPlanner(me: parts.identity.id)))
     }
 
@@ -244,13 +245,5 @@ final class ChunkFetcher: Sendable {
     }
 
     /// This node's share of the requests that the site may keep open at upstream.
-    private func upstreamPlaces() -> Int {
-        let fetching = parts.gossip.read { machine, _ in
-            machine.members.values.count { member in
-                member.id != machine.me.id && member.state.isLive && member.site == machine.me.site
-                    && machine.facts(of: member.id)[MeshFacts.profileKey].flatMap(NodeProfile.init)?.reachesUpstream == true
-            }
-        }
-        return max(1, parts.upstreamConcurrency.value / (fetching + 1))
-    }
+    private func upstreamPlaces() -> Int { max(1, parts.upstreamConcurrency.value / parts.fetchingNodes) }
 }

@@ -1,3 +1,5 @@
+internal import BlockingThreads
+internal import CNIOLinux
 internal import ChunkModel
 internal import ChunkStore
 internal import ControlAPI

@@ -2,10 +2,12 @@ internal import BlockingThreads
 internal import ChunkModel
 internal import ChunkStore
 internal import Glibc
+internal import Gossip
 internal import GossipTransport
 internal import Logging
 internal import MeshKeys
 internal import PeerExchange
+internal import PeerProtocol
 internal import Synchronization
 
 /// What the parts of a node share.
@@ -27,6 +29,16 @@ struct NodeParts: Sendable {
 
     /// Something became due earlier than the ticker knows.
     func wakeTicker() { ticker.wake() }
+
+    /// Nodes of the site that may fetch from upstream, this one included.
+    var fetchingNodes: Int {
+        gossip.read { machine, _ in
+            machine.members.values.count { member in
+                member.id != machine.me.id && member.state.isLive && member.site == machine.me.site
+                    && machine.facts(of: member.id)[MeshFacts.profileKey].flatMap(NodeProfile.init)?.reachesUpstream == true
+            } + 1
+        }
+    }
 
     /// Tells the mesh whether this node reaches upstream, and what it pulled.
     func profileChanged() {
@@ -50,6 +62,13 @@ final class LateExchange: Sendable {
     private let exchange = Mutex<PeerExchange?>(nil)
     var value: PeerExchange? { exchange.withLock { $0 } }
     func set(_ new: PeerExchange) { exchange.withLock { $0 = new } }
+
+    /// Gossip's state exchange over a stream; `nil` when it failed.
+    func exchangeState(_ bytes: [UInt8], with node: NodeID, at address: NodeAddress) async -> [UInt8]? {
+        let request = PeerRequest(.message(kind: MessageKind.state.rawValue, payload: bytes), priority: .foreground)
+        guard case .message(let reply) = await ask(request, node, at: address, deadline: .seconds(10)) else { return nil }
+        return reply
+    }
 }
 
 /// Lets one task sleep until it is woken or its time comes; further wake-ups meanwhile are one.

@@ -1,3 +1,4 @@
+internal import BlockingThreads
 internal import ChunkModel
 internal import ChunkStore
 internal import Glibc
@@ -65,11 +66,15 @@ final class PeerService: PeerRequestHandler {
 extension LateExchange {
     /// One request, awaited: the final answer. Cancelling the task cancels the request.
     func ask(_ request: PeerRequest, _ member: Member, deadline: Duration = .seconds(30)) async -> PeerResponse {
+        await ask(request, member.id, at: member.address, deadline: deadline)
+    }
+
+    func ask(_ request: PeerRequest, _ node: NodeID, at address: NodeAddress, deadline: Duration) async -> PeerResponse {
         guard let exchange = value else { return .failed(.stopped) }
         let sent = Setting<RequestID?>(nil)
         return await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
-                sent.value = exchange.send(request, to: member.id, at: member.address, deadline: deadline) { response in
+                sent.value = exchange.send(request, to: node, at: address, deadline: deadline) { response in
                     if response.isFinal { continuation.resume(returning: response) }
                 }
             }

@@ -1,4 +1,5 @@
 internal import ChunkModel
+internal import ChunkStore
 internal import ControlModel
 internal import FetchPlanner
 internal import Gossip

@@ -1,4 +1,4 @@
-public import ChunkModel
+internal import ChunkModel
 internal import Synchronization
 
 /// The blocks decoded last, so that small reads in one place decode it once. Bounded by bytes; the one used longest ago goes first.

@@ -1,0 +1,232 @@
+internal import BlockingThreads
+internal import ChunkModel
+internal import ChunkStore
+internal import ControlAPI
+internal import Flist
+internal import Glibc
+internal import Gossip
+internal import GossipTransport
+public import Logging
+public import MeshKeys
+public import NodeConfiguration
+internal import PeerExchange
+internal import ReadAPI
+public import ServiceLifecycle
+internal import UpstreamStores
+
+/// One node of the mesh: the only place where its parts are put together.
+public final class MeshNode: Service {
+    /// The version that is shown to people and scripts.
+    public static let version = "0.1.0"
+    /// Bytes of decoded blocks that are kept for readers.
+    static let decodedBytes = 32 << 20
+    /// Between two announcements of what was pulled from upstream.
+    static let profileInterval: Duration = .seconds(2)
+    /// The longest pause between two looks of the ticker.
+    static let tick: Duration = .seconds(1)
+
+    let configuration: Configuration
+    let parts: NodeParts
+    let fetcher: ChunkFetcher
+    let opener: FlistOpener
+    let prefetcher: Prefetcher
+    let exchange: PeerExchange
+    let files: FlistFiles
+    let catalogue: CatalogueFile
+    let upstreamCounters: UpstreamCounters
+    let decoded = DecodedBlockCache(maxBytes: MeshNode.decodedBytes)
+    let siteUpstream = SiteUpstream()
+    let isRestored = Setting(false)
+    /// The configuration in force: reloads change some of it.
+    let current: Setting<Configuration>
+
+    /// Opens the cache and everything on disk; nothing is bound or sent yet. Blocking.
+    ///
+    /// - Throws: one clear line: cache in use, directory not writable, key file wrong, …
+    public init(configuration: Configuration, logger: Logger) throws {
+        self.configuration = configuration
+        current = Setting(configuration)
+        let ring = try configuration.mesh.keyFile.map { try MeshKeyRing.load(file: $0) }
+        let late = LateHooks()
+        let store = try ChunkStore(
+            ChunkStoreConfiguration(
+                directory: configuration.cache.dir, maxBytes: Int64(clamping: configuration.cache.maxSize), minFree: configuration.cache.minFree.floor,
+                isLastCopyAtSite: { late.value?.isLastCopyAtSite($0) ?? false }, onRemoved: { late.value?.removed($0) }), logger: logger)
+        let identity = try Self.identity(in: configuration.cache.dir)
+        files = try FlistFiles(directory: configuration.cache.dir + "/flists")
+        catalogue = try Self.openCatalogue(configuration.cache.dir + "/catalogue.db", logger: logger)
+
+        var gossipConfiguration = GossipTransportConfiguration(listen: try Self.listenAddress(configuration.mesh.listen, hasKey: ring != nil))
+        gossipConfiguration.advertise = configuration.mesh.advertise
+        gossipConfiguration.seeds = configuration.mesh.seeds.map(\.description)
+        gossipConfiguration.multicast = configuration.mesh.multicast
+        let exchangeHandle = LateExchange()
+        let gossip = try GossipTransport(
+            configuration: gossipConfiguration, id: identity.id, name: configuration.node.name, site: configuration.node.site,
+            incarnation: UInt64(max(0, time(nil))), ring: ring, logger: logger
+        ) { node, address, request in
+            await exchangeHandle.exchangeState(request, with: node, at: address)
+        }
+
+        let pool = ChunkBufferPool(keep: 48)
+        parts = NodeParts(
+            identity: identity, clock: NodeClock(), store: store, gossip: gossip, flists: FlistTable(), upstream: UpstreamState(),
+            counters: NodeCounters(), threads: BlockingThreads(count: max(2, BlockingThreads.machineThreads)), pool: pool,
+            upstreamConcurrency: Setting(configuration.upstream.concurrency), ticker: Wakeup(), logger: logger)
+        fetcher = ChunkFetcher(parts: parts, exchange: exchangeHandle)
+        prefetcher = Prefetcher(parts: parts, fetcher: fetcher, catalogue: catalogue)
+
+        let curl = CurlMulti()
+        upstreamCounters = curl.counters
+        let operators = configuration.upstream.urls
+        let overrides = configuration.upstream.override
+        if let rate = configuration.upstream.maxRate { curl.rate.set(bytesPerSecond: Int(clamping: rate / 8)) }
+        siteUpstream.set(curl: curl, maxRate: configuration.upstream.maxRate)
+        parts.upstream.setOperators(operators.isEmpty ? nil : RoutedUpstream(routes: [], operatorURLs: operators, override: true, curl: curl))
+        opener = FlistOpener(
+            parts: parts, fetcher: fetcher, files: files, catalogue: catalogue, downloads: FlistDownload(curl: CurlMulti(counters: curl.counters)),
+            configuredHosts: Set(operators.compactMap(URLText.host))
+        ) { routes in
+            guard !(routes.isEmpty || overrides) || !operators.isEmpty else { return nil }
+            return RoutedUpstream(
+                routes: routes.map { UpstreamRoute(range: $0.range, url: $0.url) }, operatorURLs: operators, override: overrides, curl: curl)
+        }
+        let service = PeerService(parts: parts, fetcher: fetcher, files: files, opener: opener)
+        exchange = PeerExchange(
+            configuration: ExchangeConfiguration(listen: gossipConfiguration.listen.listenAddresses), identity: identity, keys: ring, handler: service,
+            pool: pool, logger: logger)
+        exchangeHandle.set(exchange)
+        late.value = StoreHooks(parts: parts)
+    }
+
+    /// Listens, joins and serves until cancelled or shut down gracefully; then says goodbye to the mesh and closes the cache.
+    public func run() async throws {
+        defer { parts.store.close() }
+        try exchange.start()
+        parts.logger.info(
+            "node starts",
+            metadata: [
+                "name": "\(configuration.node.name)", "site": "\(configuration.node.site)", "id": "\(parts.identity.id)", "version": "\(Self.version)",
+                "exchange": "\(exchange.boundPort.map { "\($0)" } ?? "?")", "cached": "\(parts.store.statistics.chunks)",
+            ])
+        parts.profileChanged()
+        let ending = try await cancelWhenGracefulShutdown { [self] in
+            await Result<Void, any Error>.catching { try await live() }
+        }
+        exchange.stop()
+        try ending.get()
+    }
+
+    private func live() async throws {
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { try await self.parts.gossip.run() }
+            group.addTask { await self.restore() }
+            group.addTask { await self.followMesh() }
+            group.addTask { await self.keepTime() }
+            // The first failure ends the node; on cancellation all of them return.
+            defer { group.cancelAll() }
+            try await group.waitForAll()
+        }
+    }
+
+    private func restore() async {
+        await opener.restore()
+        isRestored.value = true
+        await prefetcher.restore()
+    }
+
+    /// Reacts to what happens in the mesh.
+    private func followMesh() async {
+        for await event in parts.gossip.events {
+            switch event {
+            case .joined(let member): log("peer joined", member)
+            case .alive(let member): log("peer is back", member)
+            case .suspect(let member): parts.logger.debug("peer is suspected", metadata: ["peer": "\(member.name)"])
+            case .dead(let member):
+                log("peer is dead", member)
+                exchange.disconnect(member.id)
+            case .left(let member): log("peer left", member)
+            case .updated: break
+            case .availabilityChanged:
+                parts.wakeTicker()
+                continue
+            case .factsChanged: prefetcher.joinOthers { [opener] in try await opener.open($0) }
+            }
+            fetcher.tick()
+            siteUpstream.share(among: parts.fetchingNodes)
+        }
+    }
+
+    private func log(_ line: Logger.Message, _ member: Member) {
+        parts.logger.info(line, metadata: ["peer": "\(member.name)", "site": "\(member.site)", "address": "\(member.address)", "id": "\(member.id)"])
+    }
+
+    /// Gives the planner its time, and tells the site what was pulled.
+    private func keepTime() async {
+        var nextProfile = parts.clock.now + Self.profileInterval
+        while !Task.isCancelled {
+            let now = parts.clock.now
+            let due = min(fetcher.nextTick ?? now + Self.tick, nextProfile)
+            await parts.ticker.sleep(max(due - now, .milliseconds(5)))
+            fetcher.tick()
+            if parts.clock.now >= nextProfile {
+                parts.profileChanged()
+                nextProfile = parts.clock.now + Self.profileInterval
+            }
+        }
+    }
+
+    // MARK: Set-up
+
+    /// The node's key pair, made at the first start.
+    private static func identity(in directory: String) throws -> NodeIdentity {
+        let state = try StateDirectory(directory)
+        if let seed = try state.read("node.key", maxBytes: 64), let identity = NodeIdentity(seed: seed) { return identity }
+        let seed = Sodium.randomBytes(32)
+        try state.writeAtomically("node.key", seed)
+        return NodeIdentity(seed: seed)!
+    }
+
+    /// The catalogue only says what can be asked for again: a damaged one is set aside, and the node goes on.
+    private static func openCatalogue(_ path: String, logger: Logger) throws -> CatalogueFile {
+        do {
+            return try CatalogueFile(path: path)
+        } catch {
+            logger.warning("the catalogue of flists is damaged; starting a new one", metadata: ["file": "\(path).damaged", "error": "\(error)"])
+            rename(path, path + ".damaged")
+            for suffix in ["-wal", "-shm"] { unlink(path + suffix) }
+            return try CatalogueFile(path: path)
+        }
+    }
+
+    private static func listenAddress(_ listen: HostPort, hasKey: Bool) throws -> NodeAddress {
+        guard let address = NodeAddress(listen.description) else {
+            throw ConfigurationError(place: "mesh.listen", reason: "takes a numeric address, not \(listen.host)")
+        }
+        if !hasKey, address.isUnspecified, let loopback = NodeAddress(ip: [127, 0, 0, 1], port: address.port) { return loopback }
+        return address
+    }
+}
+
+extension NodeAddress {
+    /// All addresses of the machine where none is named, IPv4 and IPv6.
+    var listenAddresses: [NodeAddress] {
+        guard isUnspecified, !isIPv6, let v6 = NodeAddress(ip: [UInt8](repeating: 0, count: 16), port: port) else { return [self] }
+        return [self, v6]
+    }
+}
+
+extension Configuration.FreeSpace {
+    var floor: ChunkStoreConfiguration.Floor {
+        switch self {
+        case .bytes(let bytes): .bytes(Int64(clamping: bytes))
+        case .percent(let percent): .percent(percent)
+        }
+    }
+}
+
+extension Result where Failure == any Error {
+    static func catching(_ body: () async throws -> Success) async -> Self {
+        do { return .success(try await body()) } catch { return .failure(error) }
+    }
+}

@@ -1,0 +1,139 @@
+internal import BlockingThreads
+internal import ChunkModel
+internal import ChunkStore
+internal import ControlAPI
+internal import ControlModel
+internal import FetchPlanner
+internal import Flist
+internal import Gossip
+internal import GossipTransport
+internal import MeshKeys
+internal import NodeConfiguration
+internal import PeerExchange
+internal import Synchronization
+internal import UpstreamStores
+
+/// The node as its API sees it: figures.
+extension MeshNode: NodeControl {
+    public func stats() async -> Stats {
+        let values = parts.counters.snapshot
+        let store = parts.store.statistics
+        let upstream = upstreamCounters.snapshot
+        let traffic = exchange.traffic
+        let site = siteFigures()
+        return Stats(
+            name: configuration.node.name, siteName: configuration.node.site, id: parts.identity.id.hex, version: Self.version,
+            uptimeSeconds: parts.clock.now.seconds,
+            cache: .init(
+                bytes: UInt64(clamping: store.bytes), chunks: store.chunks, maxBytes: UInt64(clamping: store.maxBytes),
+                pinnedBytes: UInt64(clamping: store.pinnedBytes), evictedChunks: UInt64(clamping: store.evicted), notStoredChunks: values.notStored),
+            chunks: .init(
+                fromLocal: values.local.chunks, fromPeers: values.peers.chunks, fromUpstream: values.upstream.chunks, toPeers: values.toPeers.chunks),
+            bytes: .init(fromLocal: values.local.bytes, fromPeers: values.peers.bytes, fromUpstream: values.upstream.bytes, toPeers: values.toPeers.bytes),
+            site: site,
+            errors: .init(
+                verifyFailed: values.verifyFailedPeers + values.verifyFailedUpstream + UInt64(clamping: store.torn),
+                peerTimeouts: traffic.values.reduce(0) { $0 + $1.failures }, upstreamErrors: UInt64(clamping: upstream.failureCount)))
+    }
+
+    /// Unique bytes are counted with the sizes of the chunks that are here; for others with the mean of those.
+    private func siteFigures() -> Stats.Site {
+        let members = parts.gossip.siteMembers
+        let pulled = parts.upstreamPulled(by: members)
+        var unique: UInt64 = 0
+        var seen: Set<ChunkID> = []
+        let several = parts.flists.all.count > 1
+        for entry in parts.flists.all {
+            let copies = parts.gossip.read { machine, _ in machine.copies(of: entry.record.digest, site: machine.me.site) } ?? []
+            let known = sizes(of: entry.flist)
+            for (index, count) in copies.enumerated() where count > 0 && index < entry.flist.chunks.count {
+                if several, !seen.insert(entry.flist.chunks[index]).inserted { continue }
+                unique += UInt64(parts.store.size(of: entry.flist.chunks[index]) ?? known.mean)
+            }
+        }
+        let bytes = parts.counters.snapshot.upstream.bytes + pulled
+        let ratio = unique == 0 ? 0 : Double(bytes) / Double(unique)
+        return .init(egressRatio: (ratio * 10000).rounded() / 10000, upstreamBytes: bytes, uniqueBytes: unique, nodes: members.count + 1)
+    }
+
+    /// Held chunks, their stored bytes, and the mean size.
+    private func sizes(of flist: OpenFlist) -> (chunks: Int, bytes: UInt64, mean: Int) {
+        var chunks = 0
+        var bytes: UInt64 = 0
+        for chunk in flist.chunks {
+            guard let size = parts.store.size(of: chunk) else { continue }
+            chunks += 1
+            bytes += UInt64(size)
+        }
+        return (chunks, bytes, chunks == 0 ? ChunkLimits.blockBytes : Int(bytes) / chunks)
+    }
+
+    public func peers() async -> Peers {
+        let traffic = exchange.traffic
+        let blame = parts.counters.snapshot.blame
+        let now = parts.clock.now
+        let shunned = fetcher.state.withLock { state in
+            Set(parts.gossip.members().map(\.id).filter { state.planner.isShunned($0, now: now) })
+        }
+        let list = parts.gossip.members().filter { $0.id != parts.identity.id }.map { member in
+            let bytes = traffic[member.id]
+            let chunks = parts.gossip.read { machine, _ in
+                parts.flists.all.reduce(0) { $0 + (machine.bitmap(of: member.id, $1.record.digest)?.population ?? 0) }
+            }
+            return Peers.Peer(
+                name: member.name, id: member.id.hex, site: member.site, address: "\(member.address)", state: member.state.shown,
+                rttMs: member.roundTrip.map { Double($0) / 1e6 }, chunks: chunks, bytesFrom: bytes?.bytesIn ?? 0, bytesTo: bytes?.bytesOut ?? 0,
+                verifyFailed: blame[member.id] ?? 0, shunned: shunned.contains(member.id))
+        }
+        return Peers(peers: list.sorted { ($0.name, $0.id) < ($1.name, $1.id) })
+    }
+
+    public func status(of flist: String?) async throws(NodeError) -> Status {
+        var entries = parts.flists.all
+        if let flist { entries = [try known(flist)] }
+        let shown = await parts.threads.run { [self, entries] in entries.map(status) }
+        let digests = Set(entries.map(\.record.digest.hex))
+        return Status(flists: shown, jobs: prefetcher.jobs.filter { flist == nil || digests.contains($0.digest) })
+    }
+
+    private func status(_ entry: FlistTable.Entry) -> Status.Flist {
+        let count = entry.flist.chunks.count
+        let held = sizes(of: entry.flist)
+        let copies = parts.gossip.read { machine, _ in machine.copies(of: entry.record.digest, site: machine.me.site) } ?? []
+        return Status.Flist(
+            name: entry.record.name, digest: entry.record.digest.hex, chunks: count, bytes: held.bytes + UInt64((count - held.chunks) * held.mean),
+            pinned: entry.record.isPinned, node: .init(chunks: held.chunks, bytes: held.bytes, complete: held.chunks == count),
+            site: .init(
+                chunks: copies.count { $0 > 0 }, complete: count == 0 || (copies.count == count && copies.allSatisfy { $0 > 0 }),
+                minCopies: Int(copies.min() ?? 0)))
+    }
+
+    public func notReady() async -> String? { isRestored.value ? nil : "opening the flists of the last run" }
+
+    func known(_ name: String) throws(NodeError) -> FlistTable.Entry {
+        guard let entry = parts.flists.find(name) else {
+            throw .notFound("no flist is known as \(name); chunkmesh status shows those that are, prefetch makes one known")
+        }
+        return entry
+    }
+}
+
+extension NodeParts {
+    /// What other nodes of the site pulled from upstream, those that have gone since included as far as they told.
+    func upstreamPulled(by members: [Member]) -> UInt64 {
+        gossip.read { machine, _ in
+            members.reduce(0) { $0 &+ (machine.facts(of: $1.id)[MeshFacts.profileKey].flatMap(NodeProfile.init)?.upstreamBytes ?? 0) }
+        }
+    }
+}
+
+extension MemberState {
+    var shown: Peers.Peer.State {
+        switch self {
+        case .alive: .alive
+        case .suspect: .suspect
+        case .dead: .dead
+        case .left: .left
+        }
+    }
+}
