@@ -23,6 +23,7 @@ public enum BlockCodec {
         guard stored.count > GCM.tagBytes, stored.count <= ChunkLimits.maxStoredBytes else { throw failure(.storedLength(stored.count)) }
 
         let compressed = pool.take(capacity: stored.count)
+        defer { withExtendedLifetime(compressed) {} }
         switch GCM.open(stored.bytes, key: key.value, to: compressed.base) {
         case .plain: compressed.count = stored.count - GCM.tagBytes
         case .wrongTag: throw failure(.tag)
@@ -49,6 +50,7 @@ public enum BlockCodec {
         guard plain.count <= ChunkLimits.maxPlainBytes else { throw BlockError(id: nil, failure: .plainLength(plain.count)) }
         let key = BlockKey(ofPlain: plain)
         let compressed = pool.take(capacity: snappy_max_compressed_length(plain.count))
+        defer { withExtendedLifetime(compressed) {} }
         var count = compressed.capacity
         var nothing: CChar = 0
         let result = withUnsafePointer(to: &nothing) { nothing in

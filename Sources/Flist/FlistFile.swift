@@ -73,25 +73,47 @@ public final class FlistFile: Sendable {
         }
     }
 
-    private static func readRoutes(_ database: SQLiteDatabase, notes: inout [String]) throws -> [Route] {
-        // Long URLs are not loaded: rfs declares 2,048 bytes.
-        let statement = try database.prepare(
-            "select start, end, case when typeof(url) = 'text' and length(cast(url as blob)) <= 8192 then url end from route"
-                + " limit \(maxRouteRows + 1)")
-        var routes: [Route] = []
+    /// Calls `body` with each row of a small table; `limit` of them at most. A row with a value over SQLite's limit is noted and
+    /// passed over.
+    private static func forEachRow(
+        of table: String, columns: String, limit: Int, _ database: SQLiteDatabase, notes: inout [String],
+        _ body: (Int, SQLiteStatement, inout [String]) -> Void
+    ) throws {
+        guard let numbers = try? database.prepare("select rowid from \(table) order by rowid limit \(limit + 1)"),
+            let one = try? database.prepare("select \(columns) from \(table) where rowid = ?")
+        else {
+            notes.append("table \(table) has no row numbers; ignored")
+            return
+        }
         var row = 0
-        while try statement.step() {
+        while try numbers.step() {
             row += 1
-            guard row <= maxRouteRows else {
-                notes.append("more than \(maxRouteRows) routes; the rest is ignored")
-                break
+            guard row <= limit else {
+                notes.append("more than \(limit) rows in table \(table); the rest is ignored")
+                return
             }
+            guard let number = numbers.integer(0) else { continue }
+            one.bind(number, at: 1)
+            defer { one.reset() }
+            do {
+                if try one.step() { body(row, one, &notes) }
+            } catch let error as SQLiteError where error.isTooBig {
+                notes.append("\(table) \(row) is ignored: over a megabyte")
+            }
+        }
+    }
+
+    private static func readRoutes(_ database: SQLiteDatabase, notes: inout [String]) throws -> [Route] {
+        var routes: [Route] = []
+        try forEachRow(of: "route", columns: "start, end, url", limit: maxRouteRows, database, notes: &notes) { row, statement, notes in
+            // rfs declares 2,048 bytes.
             guard let start = statement.integer(0).flatMap({ UInt8(exactly: $0) }),
                 let end = statement.integer(1).flatMap({ UInt8(exactly: $0) }), start <= end,
-                let url = statement.bytes(2).flatMap({ String(validating: $0, as: UTF8.self) }), !url.isEmpty, !url.utf8.contains(0)
+                let bytes = statement.bytes(2), (1...8192).contains(bytes.count), !bytes.contains(0),
+                let url = String(validating: bytes, as: UTF8.self)
             else {
                 notes.append("route \(row) is ignored: not a range within 0 to 255 with a URL")
-                continue
+                return
             }
             routes.append(Route(range: start...end, url: url))
         }
@@ -99,20 +121,11 @@ public final class FlistFile: Sendable {
     }
 
     private static func readTags(_ database: SQLiteDatabase, notes: inout [String]) throws -> [FlistTag] {
-        let statement = try database.prepare(
-            "select case when length(cast(key as blob)) <= 1024 then key end, case when length(cast(value as blob)) <= 65536 then value end"
-                + " from tag limit \(maxTagRows + 1)")
         var tags: [FlistTag] = []
-        var row = 0
-        while try statement.step() {
-            row += 1
-            guard row <= maxTagRows else {
-                notes.append("more than \(maxTagRows) tags; the rest is ignored")
-                break
-            }
-            guard let key = statement.text(0), let value = statement.text(1) else {
-                notes.append("tag \(row) is ignored: no text")
-                continue
+        try forEachRow(of: "tag", columns: "key, value", limit: maxTagRows, database, notes: &notes) { row, statement, notes in
+            guard let key = statement.text(0), let value = statement.text(1), key.utf8.count <= 1024, value.utf8.count <= 65536 else {
+                notes.append("tag \(row) is ignored: no text, or too long")
+                return
             }
             tags.append(FlistTag(key: key, value: value))
         }

@@ -36,6 +36,14 @@ struct FlistSchema {
         guard count == 100, status.st_size >= 512 else {
             throw FlistError(.damaged, "\(shown): damaged fl file (only \(status.st_size) bytes)")
         }
+        // SQLite itself would fill up the rest of a last page that is cut off.
+        func number(_ offset: Int, _ bytes: Int) -> UInt64 { head[offset..<offset + bytes].reduce(0) { $0 << 8 | UInt64($1) } }
+        let page = number(16, 2) == 1 ? 65536 : number(16, 2)
+        let size = UInt64(status.st_size)
+        let countIsValid = number(24, 4) == number(92, 4)
+        guard page >= 512, size % page == 0, !countIsValid || size >= page * number(28, 4) else {
+            throw FlistError(.damaged, "\(shown): damaged fl file (its \(size) bytes are not the pages that its header names)")
+        }
     }
 
     init(_ database: SQLiteDatabase) throws {

@@ -2,6 +2,7 @@ internal import BlockCodec
 internal import ChunkModel
 internal import Flist
 internal import Glibc
+internal import Synchronization
 
 /// Encodes and stores blocks on several threads, and gives the results back in the order in which the blocks came.
 final class EncodePipeline {
@@ -43,6 +44,13 @@ final class EncodePipeline {
         }
     }
 
+    /// Chunks that a worker stores at this moment: another one with the same content leaves it to that one. When storing fails,
+    /// so does the whole run.
+    private final class Storing: Sendable {
+        let ids = Mutex<Set<ChunkID>>([])
+    }
+
+    private let storing = Storing()
     private let threads: BlockingThreads
     private let stores: [PackStore]
     private let limit: Int
@@ -65,8 +73,8 @@ final class EncodePipeline {
         while jobs.count - head >= limit { try deliverOldest() }
         let job = Job(ino: ino)
         jobs.append(job)
-        threads.start { [stores, pool] in
-            job.finish(Result { try Self.encode(plain, stores: stores, pool: pool) })
+        threads.start { [stores, pool, storing] in
+            job.finish(Result { try Self.encode(plain, stores: stores, pool: pool, storing: storing) })
         }
     }
 
@@ -85,9 +93,14 @@ final class EncodePipeline {
         try deliver(job.ino, try job.wait())
     }
 
-    private static func encode(_ plain: ChunkBuffer, stores: [PackStore], pool: ChunkBufferPool) throws -> Done {
+    private static func encode(_ plain: ChunkBuffer, stores: [PackStore], pool: ChunkBufferPool, storing: Storing) throws -> Done {
         let block = try plain.withBytes { try BlockCodec.encode($0, pool: pool) }
         var stored = 0
+        let first = storing.ids.withLock { $0.insert(block.id).inserted }
+        defer { if first { storing.ids.withLock { _ = $0.remove(block.id) } } }
+        guard first else {
+            return Done(ref: BlockRef(id: block.id, key: block.key), plainBytes: plain.count, storedBytes: block.stored.count, stored: 0)
+        }
         for store in stores where store.range.contains(block.id.firstByte) {
             guard try !store.sink.contains(block.id) else { continue }
             try block.stored.withBytes { try store.sink.store(block.id, $0) }
