@@ -6,17 +6,17 @@ extension FlistFile {
     /// The blocks of a regular file in the order of their bytes, which is that of their rows (FORMATS.md §1.3). They may be
     /// uneven: `FileReader` finds out where each one belongs.
     ///
-    /// - Throws: `badBlocks` when an id or key is not 32 bytes, or when so many blocks cannot hold exactly `entry.size` bytes.
+    /// - Throws: `badBlocks` when an id or key is not 32 bytes, or when so many blocks cannot hold exactly `entry.size` bytes. The
+    ///   message speaks of the file without its name: the caller, who knows the path, puts it before.
     public func blocks(of entry: FlistEntry) throws(FlistError) -> [BlockRef] {
-        let shown = FlistPath.quoted(entry.name)
-        guard entry.isFile else { throw FlistError(.badBlocks, "\(shown): not a regular file") }
+        guard entry.isFile else { throw FlistError(.badBlocks, "not a regular file") }
         // No block is empty, and none is over the limit.
         let least = entry.size / UInt64(ChunkLimits.maxPlainBytes) + (entry.size % UInt64(ChunkLimits.maxPlainBytes) == 0 ? 0 : 1)
         let most = Int(min(entry.size, UInt64(Self.maxBlocksPerFile)))
         guard least <= UInt64(Self.maxBlocksPerFile) else {
             let rows = try withConnection { try $0.blockNumbers(of: entry.ino, after: nil, limit: 1).count }
             throw FlistError(
-                .badBlocks, "\(shown): \(rows == 0 ? "no blocks for" : "too many blocks would be needed for") \(entry.size) bytes")
+                .badBlocks, "\(rows == 0 ? "no blocks for" : "too many blocks would be needed for") \(entry.size) bytes")
         }
         let blocks = try withConnection { connection in
             var blocks: [BlockRef] = []
@@ -25,11 +25,11 @@ extension FlistFile {
                 let numbers = try connection.blockNumbers(of: entry.ino, after: after, limit: 1024)
                 for number in numbers {
                     guard blocks.count < most else {
-                        throw FlistError(.badBlocks, "\(shown): more blocks than \(entry.size) bytes can have")
+                        throw FlistError(.badBlocks, "more blocks than \(entry.size) bytes can have")
                     }
                     let (id, key) = try connection.block(number)
-                    guard let id else { throw FlistError(.badBlocks, "\(shown): bad id of block \(blocks.count) (not 32 bytes)") }
-                    guard let key else { throw FlistError(.badBlocks, "\(shown): bad key of block \(blocks.count) (not 32 bytes)") }
+                    guard let id else { throw FlistError(.badBlocks, "bad id of block \(blocks.count) (not 32 bytes)") }
+                    guard let key else { throw FlistError(.badBlocks, "bad key of block \(blocks.count) (not 32 bytes)") }
                     blocks.append(BlockRef(id: id, key: key))
                 }
                 after = numbers.last
@@ -38,7 +38,7 @@ extension FlistFile {
         }
         guard UInt64(blocks.count) >= least else {
             throw FlistError(
-                .badBlocks, "\(shown): \(blocks.isEmpty ? "no" : "\(blocks.count)") blocks cannot hold its \(entry.size) bytes")
+                .badBlocks, "\(blocks.isEmpty ? "no" : "\(blocks.count)") blocks cannot hold its \(entry.size) bytes")
         }
         return blocks
     }

@@ -31,7 +31,7 @@ public final class FlistFile: Sendable {
     private let nextSlot = Atomic<Int>(0)
     /// Directories whose pages are being asked for, by what the next call will pass; bounded to `keptReaders`.
     let readers = Mutex<[DirectoryPosition: FlistDirectoryReader]>([:])
-    static let keptReaders = 16
+    static let keptReaders = 4
 
     private final class Slot: Sendable {
         let connection: Mutex<FlistConnection>

@@ -3,7 +3,12 @@ import Flist
 import Testing
 
 @Suite struct FileReaderTests {
-    private func content(_ count: Int) -> [UInt8] { (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 9) } }
+    private func content(_ count: Int) -> [UInt8] {
+        var out: [UInt8] = []
+        out.reserveCapacity(count + 8)
+        while out.count < count { withUnsafeBytes(of: UInt64(out.count) &* 0x9e37_79b9_7f4a_7c15) { out.append(contentsOf: $0) } }
+        return Array(out.prefix(count))
+    }
 
     private func reader(_ whole: [UInt8], lengths: [Int], size: Int? = nil) -> FileReader {
         var blocks: [[UInt8]] = []

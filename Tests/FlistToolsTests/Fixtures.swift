@@ -2,6 +2,7 @@ import ChunkModel
 import Flist
 import FlistTools
 import Foundation
+import Synchronization
 import Testing
 
 /// The common test data: `shared/fixtures` beside the package, or where CHUNKMESH_FIXTURES says.
@@ -59,7 +60,14 @@ final class Scratch {
     func sub(_ name: String) -> String { path + "/" + name }
 }
 
+/// Plain blocks of a directory store. The last one is remembered: one of the fixtures names the same block 2,000 times.
 func reader(store: String) throws -> PlainBlockSource {
     let reader = try BlockReader(DirStoreSource([DirStore(path: store)]))
-    return { try await reader.plainBlock($0) }
+    let last = Mutex<(ref: BlockRef, plain: ChunkBuffer)?>(nil)
+    return { ref in
+        if let kept = last.withLock({ $0?.ref == ref ? $0?.plain : nil }) { return kept }
+        let plain = try await reader.plainBlock(ref)
+        last.withLock { $0 = (ref, plain) }
+        return plain
+    }
 }

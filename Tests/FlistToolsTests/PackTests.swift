@@ -172,6 +172,22 @@ import Testing
         #expect(try FlistSummary(FlistFile(path: scratch.sub("a.fl"))).problems == [])
     }
 
+    @Test(arguments: [(600_000, "shorter", 600_000), (2_000_000, "longer", 1_200_000)])
+    func aFileThatChangesIsPackedAsItWasRead(newSize: Int, word: String, packed: UInt64) async throws {
+        let scratch = try Scratch()
+        let file = scratch.sub("tree/file")
+        try FileManager.default.createDirectory(atPath: scratch.sub("tree"), withIntermediateDirectories: true)
+        try bytes(1_200_000, seed: 3).write(to: URL(fileURLWithPath: file))
+        let options = PackOptions(
+            directory: scratch.sub("tree"), output: scratch.sub("a.fl"), stores: [try PackStore(argument: scratch.sub("store"))])
+        let report = try FlistPacker.pack(options) { if $0.bytesDone == 524_288 { truncate(file, newSize) } }
+        #expect(report.problems.count == 1)
+        #expect(report.problems.first?.contains(word) == true)
+        let flist = try FlistFile(path: scratch.sub("a.fl"))
+        #expect(try flist.resolve(Array("file".utf8)).size == packed)
+        #expect(try await FlistVerifier.verify(flist, source: DirStoreSource([DirStore(path: scratch.sub("store"))])).isComplete)
+    }
+
     @Test func aRunThatIsStoppedLeavesNoFlist() throws {
         let scratch = try Scratch()
         try makeTree(scratch.sub("tree"))
