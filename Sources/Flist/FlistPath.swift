@@ -13,6 +13,9 @@ public enum FlistPath {
     }
 
     private static func quotedWhole(_ bytes: [UInt8]) -> String {
+        if !bytes.isEmpty, bytes.allSatisfy({ (0x20..<0x7f).contains($0) && $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "\\") }) {
+            return String(decoding: bytes, as: UTF8.self)
+        }
         var out = ""
         var clean = !bytes.isEmpty
         var decoder = UTF8()

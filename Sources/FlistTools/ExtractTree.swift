@@ -49,9 +49,8 @@ final class ExtractTree: Sendable {
     }
 
     private func place(_ visit: FlistWalker.Visit, _ state: inout State) -> File? {
-        let shown = FlistPath.quoted(visit.path)
         guard let parent = state.numbers[visit.directory] else {
-            run.add(problem: "\(shown): left out with its directory")
+            run.add(problem: "\(FlistPath.quoted(visit.path)): left out with its directory")
             return nil
         }
         do {
@@ -68,7 +67,7 @@ final class ExtractTree: Sendable {
             state.made.append((number, visit.entry, visit.path))
             run.count { $0.directories += 1 }
         } catch {
-            run.add(problem: "\(shown): \(error)")
+            run.add(problem: "\(FlistPath.quoted(visit.path)): \(error)")
         }
         return nil
     }

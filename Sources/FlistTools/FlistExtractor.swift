@@ -116,7 +116,6 @@ final class ExtractRun: Sendable {
     ///
     /// - Returns: what went wrong, as a line; the entry is not there then, unless the line says otherwise.
     func extract(_ entry: FlistEntry, name: [UInt8], in directory: DirectoryHandle, path: [UInt8]) async -> String? {
-        let shown = FlistPath.quoted(path)
         do {
             if entry.isFile {
                 try await extractFile(entry, name: name, in: directory)
@@ -125,9 +124,9 @@ final class ExtractRun: Sendable {
             }
             return nil
         } catch let error as FlistError {
-            return "\(shown): \(error.message)"
+            return "\(FlistPath.quoted(path)): \(error.message)"
         } catch {
-            return "\(shown): \(error)"
+            return "\(FlistPath.quoted(path)): \(error)"
         }
     }
 

@@ -88,33 +88,38 @@ public enum FlistManifest {
     }
 
     private static func json(_ bytes: [UInt8]) -> String {
-        var out = "\""
+        var out: [UInt8] = [UInt8(ascii: "\"")]
         func escape(_ unit: UInt16) {
             let hex = String(unit, radix: 16)
-            out += "\\u" + String(repeating: "0", count: 4 - hex.count) + hex
+            out += ("\\u" + String(repeating: "0", count: 4 - hex.count) + hex).utf8
         }
         var position = 0
         while position < bytes.count {
+            let byte = bytes[position]
+            if (0x20..<0x7f).contains(byte), byte != UInt8(ascii: "\""), byte != UInt8(ascii: "\\") {
+                out.append(byte)
+                position += 1
+                continue
+            }
             var rest = bytes[position...].makeIterator()
             var decoder = UTF8()
             guard case .scalarValue(let scalar) = decoder.decode(&rest) else {
-                escape(0xdc00 + UInt16(bytes[position]))
+                escape(0xdc00 + UInt16(byte))
                 position += 1
                 continue
             }
             position += UTF8.width(scalar)
             switch scalar {
-            case "\"": out += "\\\""
-            case "\\": out += "\\\\"
-            case "\n": out += "\\n"
-            case "\r": out += "\\r"
-            case "\t": out += "\\t"
-            case "\u{8}": out += "\\b"
-            case "\u{c}": out += "\\f"
-            case " "..."~": out += String(Character(scalar))
+            case "\"": out += "\\\"".utf8
+            case "\\": out += "\\\\".utf8
+            case "\n": out += "\\n".utf8
+            case "\r": out += "\\r".utf8
+            case "\t": out += "\\t".utf8
+            case "\u{8}": out += "\\b".utf8
+            case "\u{c}": out += "\\f".utf8
             default: for unit in UTF16.encode(scalar)! { escape(unit) }
             }
         }
-        return out + "\""
+        return String(decoding: out, as: UTF8.self) + "\""
     }
 }
