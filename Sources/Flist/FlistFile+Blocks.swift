@@ -1,0 +1,144 @@
+public import ChunkModel
+internal import BlockCodec
+internal import SQLiteFile
+
+extension FlistFile {
+    /// The blocks of a regular file in the order of their bytes, which is that of their rows (FORMATS.md §1.3). They may be
+    /// uneven: `FileReader` finds out where each one belongs.
+    ///
+    /// - Throws: `badBlocks` when an id or key is not 32 bytes, or when so many blocks cannot hold exactly `entry.size` bytes. The
+    ///   message speaks of the file without its name: the caller, who knows the path, puts it before.
+    public func blocks(of entry: FlistEntry) throws(FlistError) -> [BlockRef] {
+        guard entry.isFile else { throw FlistError(.badBlocks, "not a regular file") }
+        // No block is empty, and none is over the limit.
+        let least = entry.size / UInt64(ChunkLimits.maxPlainBytes) + (entry.size % UInt64(ChunkLimits.maxPlainBytes) == 0 ? 0 : 1)
+        let most = Int(min(entry.size, UInt64(Self.maxBlocksPerFile)))
+        guard least <= UInt64(Self.maxBlocksPerFile) else {
+            let rows = try withConnection { try $0.blockNumbers(of: entry.ino, after: nil, limit: 1).count }
+            throw FlistError(
+                .badBlocks, "\(rows == 0 ? "no blocks for" : "too many blocks would be needed for") \(entry.size) bytes")
+        }
+        let blocks = try withConnection { connection in
+            var blocks: [BlockRef] = []
+            var after: Int64?
+            while true {
+                let numbers = try connection.blockNumbers(of: entry.ino, after: after, limit: 1024)
+                for number in numbers {
+                    guard blocks.count < most else {
+                        throw FlistError(.badBlocks, "more blocks than \(entry.size) bytes can have")
+                    }
+                    let (id, key) = try connection.block(number)
+                    guard let id else { throw FlistError(.badBlocks, "bad id of block \(blocks.count) (not 32 bytes)") }
+                    guard let key else { throw FlistError(.badBlocks, "bad key of block \(blocks.count) (not 32 bytes)") }
+                    blocks.append(BlockRef(id: id, key: key))
+                }
+                after = numbers.last
+                if numbers.count < 1024 { return blocks }
+            }
+        }
+        guard UInt64(blocks.count) >= least else {
+            throw FlistError(
+                .badBlocks, "\(blocks.isEmpty ? "no" : "\(blocks.count)") blocks cannot hold its \(entry.size) bytes")
+        }
+        return blocks
+    }
+
+    /// The different chunk ids of the flist in order of the first row that names them, over the whole block table in rowid order,
+    /// rows without a 32-byte id left out.
+    ///
+    /// **This order is what the availability bitmaps of the mesh index**: bit n stands for the n-th id of this list. It depends
+    /// on the flist's bytes only, so nodes that agree on its digest agree on the bits.
+    ///
+    /// Streams the table; needs about 90 bytes for each chunk while it runs, and 40 afterwards.
+    public func uniqueChunks() throws(FlistError) -> [ChunkID] {
+        try withConnection { connection in
+            var set = ChunkSet()
+            let statement = try connection.database.prepare(
+                "select \(FlistConnection.blockColumns) from block order by \(connection.schema.blockRowid)")
+            while try statement.step() {
+                if let id = statement.bytes(0).flatMap({ ChunkID($0) }) { set.insert(id) }
+            }
+            return set.ids
+        }
+    }
+
+    /// Calls `body` with each block whose chunk and key did not occur before, in the order of `uniqueChunks()`, and with `nil`
+    /// for each row with a bad id or key. Ends when `body` returns `false`.
+    ///
+    /// A chunk comes again when rows name it with different keys, of which one at most can be right.
+    func forEachUniqueBlock(_ body: (BlockRef?) -> Bool) throws(FlistError) {
+        try withConnection { connection in
+            var set = ChunkSet()
+            var keys: [BlockKey] = []
+            let statement = try connection.database.prepare(
+                "select \(FlistConnection.blockColumns) from block order by \(connection.schema.blockRowid)")
+            while try statement.step() {
+                guard let id = statement.bytes(0).flatMap({ ChunkID($0) }), let key = statement.bytes(1).flatMap({ BlockKey($0) }) else {
+                    if !body(nil) { return }
+                    continue
+                }
+                let place = set.insert(id)
+                if place == keys.count { keys.append(key) } else if keys[place] == key { continue }
+                if !body(BlockRef(id: id, key: key)) { return }
+            }
+        }
+    }
+
+    /// The blocks of the whole flist without repetition, in the order of `uniqueChunks()` (80 bytes each), and how many rows of
+    /// the block table are unusable. A chunk occurs twice when rows name it with different keys.
+    public func uniqueBlocks() throws(FlistError) -> (blocks: [BlockRef], badRows: Int) {
+        var blocks: [BlockRef] = []
+        var bad = 0
+        try forEachUniqueBlock { block in
+            if let block { blocks.append(block) } else { bad += 1 }
+            return true
+        }
+        return (blocks, bad)
+    }
+
+    /// Sums over the tables, read once from end to end.
+    public func totals() throws(FlistError) -> FlistTotals {
+        var totals = try withConnection { connection in
+            var totals = FlistTotals()
+            let statement = try connection.database.prepare("select mode, size from inode")
+            while try statement.step() {
+                guard let mode = statement.integer(0).flatMap({ UInt16(exactly: $0) }), mode & 0o170000 == 0o100000,
+                    let size = statement.integer(1).flatMap({ UInt64(exactly: $0) })
+                else { continue }
+                totals.files += 1
+                let (sum, overflow) = totals.bytes.addingReportingOverflow(size)
+                totals.bytes = overflow ? .max : sum
+            }
+            return totals
+        }
+        totals.uniqueChunks = try uniqueChunks().count
+        return totals
+    }
+}
+
+/// Chunk ids in order of first appearance: a list, and an open hash table of places in it (5 to 11 bytes an id).
+struct ChunkSet {
+    private(set) var ids: [ChunkID] = []
+    private var table: [UInt32] = Array(repeating: .max, count: 1024)
+
+    /// - Returns: the id's place in `ids`.
+    @discardableResult
+    mutating func insert(_ id: ChunkID) -> Int {
+        let slot = freeOrEqual(id)
+        if table[slot] != .max { return Int(table[slot]) }
+        table[slot] = UInt32(ids.count)
+        ids.append(id)
+        if ids.count * 4 > table.count * 3 {
+            table = Array(repeating: .max, count: table.count * 2)
+            for (place, id) in ids.enumerated() { table[freeOrEqual(id)] = UInt32(place) }
+        }
+        return ids.count - 1
+    }
+
+    private func freeOrEqual(_ id: ChunkID) -> Int {
+        // Seeded for each process: ids come from the flist, and could have been chosen to collide.
+        var slot = id.hashValue & (table.count - 1)
+        while table[slot] != .max, ids[Int(table[slot])] != id { slot = (slot + 1) & (table.count - 1) }
+        return slot
+    }
+}

@@ -1,0 +1,70 @@
+internal import BlockCodec
+public import ChunkModel
+public import Flist
+
+/// Plain blocks from a source of chunks, decoded on threads of its own.
+public final class BlockReader: Sendable {
+    private let source: any ChunkSource
+    private let priority: FetchPriority
+    private let threads: BlockingThreads
+    private let pool = ChunkBufferPool(keep: 32)
+
+    public init(_ source: any ChunkSource, priority: FetchPriority = .foreground) throws {
+        self.source = source
+        self.priority = priority
+        threads = try BlockingThreads(count: BlockingThreads.machineThreads)
+    }
+
+    /// - Throws: `ToolError` when no source has the chunk, `BlockError` when it doesn't decode, and what the source throws.
+    public func plainBlock(_ ref: BlockRef) async throws -> ChunkBuffer {
+        guard let chunk = try await source.chunk(ref.id, priority: priority) else { throw ToolError("block \(ref.id.hex) not found") }
+        return try await threads.run { [pool] in try BlockCodec.decode(chunk, key: ref.key, pool: pool) }
+    }
+}
+
+/// Directory stores as a source of chunks: what `--store dir://…` reads from, or an flist's own routes when all that is needed
+/// are directories.
+public final class DirStoreSource: ChunkSource {
+    private let stores: [(range: ClosedRange<UInt8>, store: DirStore)]
+    private let unsupported: [Route]
+    private let threads: BlockingThreads
+    private let pool = ChunkBufferPool(keep: 32)
+
+    public init(_ stores: [DirStore]) throws {
+        self.stores = stores.map { (0...255, $0) }
+        unsupported = []
+        threads = try BlockingThreads(count: BlockingThreads.machineThreads)
+    }
+
+    /// - Parameter routes: those that are not `dir://` are passed over, and named when nothing else has a chunk.
+    public init(routes: [Route]) throws {
+        var stores: [(range: ClosedRange<UInt8>, store: DirStore)] = []
+        var unsupported: [Route] = []
+        for route in routes {
+            if let store = try? DirStore(url: route.url) { stores.append((route.range, store)) } else { unsupported.append(route) }
+        }
+        (self.stores, self.unsupported) = (stores, unsupported)
+        threads = try BlockingThreads(count: BlockingThreads.machineThreads)
+    }
+
+    public func chunk(_ id: ChunkID, priority: FetchPriority) async throws -> Chunk? {
+        try await threads.run { [stores, unsupported, pool] in
+            var failure: (any Error)?
+            var asked = 0
+            for (range, store) in stores where range.contains(id.firstByte) {
+                asked += 1
+                do {
+                    if let chunk = try store.load(id, pool: pool) { return chunk }
+                } catch {
+                    failure = failure ?? error
+                }
+            }
+            if let failure { throw failure }
+            if let route = unsupported.first(where: { $0.range.contains(id.firstByte) }) {
+                throw ToolError("block \(id.hex): unsupported store \(FlistPath.quoted(Array(route.url.utf8)))")
+            }
+            guard asked > 0 else { throw ToolError("block \(id.hex): no route for ids that start with \(Hex.encode([id.firstByte]))") }
+            return nil
+        }
+    }
+}

@@ -1,0 +1,145 @@
+public import ChunkModel
+internal import Flist
+internal import Glibc
+internal import Synchronization
+
+/// A directory of chunks: `path/XX/HEX`, and when reading also `path/HEX` (FORMATS.md §1.5). Calls block.
+public final class DirStore: ChunkSink {
+    public let path: String
+    private let nextTemporary = Atomic<UInt64>(0)
+
+    /// Nothing is created before the first chunk is stored.
+    public init(path: String) { self.path = path }
+
+    /// - Parameter url: `dir:///absolute/path`, percent-escapes decoded.
+    public init(url: String) throws {
+        guard url.hasPrefix("dir://"), let path = Self.decodedPath(url.dropFirst("dir://".count)), path.hasPrefix("/") else {
+            throw ToolError("\(FlistPath.quoted(Array(url.utf8))): not a directory store (dir:///absolute/path)")
+        }
+        self.path = path
+    }
+
+    /// `dir://` with the absolute form of `path`, which need not exist.
+    public static func url(path: String) throws -> String {
+        var absolute = path
+        if !path.hasPrefix("/") {
+            guard let here = getcwd(nil, 0) else { throw ToolError.system("working directory") }
+            defer { free(here) }
+            absolute = String(cString: here) + "/" + path
+        }
+        var url = "dir://"
+        for byte in absolute.utf8 {
+            switch byte {
+            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"),
+                UInt8(ascii: "/"), UInt8(ascii: "."), UInt8(ascii: "-"), UInt8(ascii: "_"), UInt8(ascii: "~"):
+                url.unicodeScalars.append(Unicode.Scalar(byte))
+            default: url += "%" + Hex.encode([byte]).uppercased()
+            }
+        }
+        return url
+    }
+
+    private static func decodedPath(_ text: Substring) -> String? {
+        var out: [UInt8] = []
+        var bytes = Array(text.utf8)[...]
+        while let byte = bytes.popFirst() {
+            guard byte == UInt8(ascii: "%") else {
+                out.append(byte)
+                continue
+            }
+            guard let decoded = Hex.decode(String(decoding: bytes.prefix(2), as: UTF8.self)), decoded.count == 1, decoded[0] != 0 else {
+                return nil
+            }
+            out.append(decoded[0])
+            bytes = bytes.dropFirst(2)
+        }
+        return String(validating: out, as: UTF8.self)
+    }
+
+    private func splitPath(_ id: ChunkID) -> String { "\(path)/\(id.hex.prefix(2))/\(id.hex)" }
+
+    public func contains(_ id: ChunkID) throws -> Bool {
+        var status = stat()
+        return stat(splitPath(id), &status) == 0 && status.st_mode & S_IFMT == S_IFREG && status.st_size > 0
+    }
+
+    public func store(_ id: ChunkID, _ stored: UnsafeRawBufferPointer) throws {
+        let directory = "\(path)/\(id.hex.prefix(2))"
+        let number = nextTemporary.wrappingAdd(1, ordering: .relaxed).oldValue
+        let temporary = "\(directory)/.\(id.hex).\(getpid()).\(number).tmp"
+        var file = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
+        if file < 0, errno == ENOENT {
+            mkdir(path, 0o755)
+            mkdir(directory, 0o755)
+            file = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
+        }
+        guard file >= 0 else { throw ToolError.system("store \(FlistPath.quoted(Array(directory.utf8)))") }
+        do {
+            defer { close(file) }
+            try FileBytes.write(stored, to: file, at: 0, what: FlistPath.quoted(Array(temporary.utf8)))
+        } catch {
+            unlink(temporary)
+            throw error
+        }
+        guard rename(temporary, splitPath(id)) == 0 else {
+            let error = ToolError.system("store \(FlistPath.quoted(Array(directory.utf8)))")
+            unlink(temporary)
+            throw error
+        }
+    }
+
+    /// The chunk, verified; `nil` when it is in neither place.
+    ///
+    /// - Throws: when what lies there cannot be read, is over `ChunkLimits.maxStoredBytes`, or does not hash to `id`.
+    public func load(_ id: ChunkID, pool: ChunkBufferPool) throws -> Chunk? {
+        for candidate in [splitPath(id), "\(path)/\(id.hex)"] {
+            let file = open(candidate, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+            guard file >= 0 else {
+                if errno == ENOENT || errno == ENOTDIR { continue }
+                throw ToolError.system("block \(id.hex)")
+            }
+            defer { close(file) }
+            var status = stat()
+            guard fstat(file, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
+                throw ToolError("block \(id.hex): what lies in its place is no file")
+            }
+            guard status.st_size <= ChunkLimits.maxStoredBytes else {
+                throw ToolError("block \(id.hex): \(status.st_size) bytes are no chunk")
+            }
+            let buffer = pool.take(capacity: Int(status.st_size))
+            buffer.count = try FileBytes.read(file, into: buffer.base, count: Int(status.st_size), at: 0, what: "block \(id.hex)")
+            guard let chunk = Chunk(verifying: buffer, as: id) else { throw ToolError("block \(id.hex): content does not match its id") }
+            return chunk
+        }
+        return nil
+    }
+}
+
+/// Whole reads and writes, whatever signals and short counts come between.
+enum FileBytes {
+    /// - Returns: bytes read; fewer than `count` only at the end of the file.
+    static func read(_ file: Int32, into target: UnsafeMutableRawPointer, count: Int, at offset: Int, what: @autoclosure () -> String)
+        throws
+        -> Int
+    {
+        var done = 0
+        while done < count {
+            let n = pread(file, target + done, count - done, off_t(offset + done))
+            if n < 0, errno == EINTR { continue }
+            guard n >= 0 else { throw ToolError.system(what()) }
+            if n == 0 { break }
+            done += n
+        }
+        return done
+    }
+
+    static func write(_ bytes: UnsafeRawBufferPointer, to file: Int32, at offset: Int, what: @autoclosure () -> String) throws {
+        var done = 0
+        while done < bytes.count {
+            let n = pwrite(file, bytes.baseAddress! + done, bytes.count - done, off_t(offset + done))
+            if n < 0, errno == EINTR { continue }
+            guard n > 0 else { throw ToolError.system(what()) }
+            done += n
+        }
+    }
+}
