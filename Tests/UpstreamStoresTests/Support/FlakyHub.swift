@@ -1,0 +1,103 @@
+import ChunkModel
+import Foundation
+
+/// A running `flaky_hub.py` over a directory of its own; both go with this object.
+final class FlakyHub: @unchecked Sendable {
+    struct Stats: Decodable {
+        let connections: Int
+        let requests: Int
+        let paths: [String]
+        let headers: [String: String]
+    }
+
+    let directory: String
+    let port: Int
+    private let scheme: String
+    private let process = Process()
+    private let input = Pipe()
+    private let output = Pipe()
+
+    init(certificate: (file: String, key: String)? = nil) throws {
+        directory = try TestFiles.directory()
+        scheme = certificate == nil ? "http" : "https"
+        let script = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("flaky_hub.py").path
+        let python = FileManager.default.isExecutableFile(atPath: "/usr/bin/python3") ? "/usr/bin/python3" : "/usr/local/bin/python3"
+        process.executableURL = URL(fileURLWithPath: python)
+        process.arguments = [script, directory] + (certificate.map { [$0.file, $0.key] } ?? [])
+        process.standardInput = input
+        process.standardOutput = output
+        try process.run()
+        port = Int(Self.line(from: output).trimmingCharacters(in: .whitespacesAndNewlines)) ?? 0
+        precondition(port > 0, "the test hub did not start")
+    }
+
+    deinit {
+        try? input.fileHandleForWriting.close()
+        process.terminate()
+        process.waitUntilExit()
+        try? FileManager.default.removeItem(atPath: directory)
+    }
+
+    func url(_ behaviour: String) -> String { "\(scheme)://127.0.0.1:\(port)/\(behaviour)" }
+
+    func stats() throws -> Stats {
+        try input.fileHandleForWriting.write(contentsOf: Data("stats\n".utf8))
+        return try JSONDecoder().decode(Stats.self, from: Data(Self.line(from: output).utf8))
+    }
+
+    private static func line(from pipe: Pipe) -> String {
+        var bytes: [UInt8] = []
+        while let byte = try? pipe.fileHandleForReading.read(upToCount: 1)?.first, byte != UInt8(ascii: "\n") { bytes.append(byte) }
+        return String(decoding: bytes, as: UTF8.self)
+    }
+}
+
+enum TestFiles {
+    static func directory() throws -> String {
+        let path = NSTemporaryDirectory() + "chunkmesh-upstream-\(UUID().uuidString)"
+        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+        return path
+    }
+
+    /// Bytes that differ for each `seed`.
+    static func content(_ count: Int, seed: UInt64 = 1) -> [UInt8] {
+        var state = seed &* 0x9e37_79b9_7f4a_7c15 | 1
+        return (0..<count).map { _ in
+            state ^= state << 13
+            state ^= state >> 7
+            state ^= state << 17
+            return UInt8(truncatingIfNeeded: state >> 32)
+        }
+    }
+
+    /// Writes a chunk into a store and says its id.
+    @discardableResult
+    static func store(_ bytes: [UInt8], below directory: String, flat: Bool = false) throws -> ChunkID {
+        let id = bytes.withUnsafeBytes { ChunkID(ofStored: $0) }
+        let folder = flat ? directory : "\(directory)/\(id.hex.prefix(2))"
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        try Data(bytes).write(to: URL(fileURLWithPath: "\(folder)/\(id.hex)"))
+        return id
+    }
+}
+
+/// Waits for `condition`, at most two seconds.
+func eventually(_ condition: () -> Bool) async -> Bool {
+    for _ in 0..<400 {
+        if condition() { return true }
+        try? await Task.sleep(for: .milliseconds(5))
+    }
+    return condition()
+}
+
+/// SplitMix64: the same numbers for the same seed.
+struct SeededGenerator: RandomNumberGenerator, Sendable {
+    var state: UInt64
+    mutating func next() -> UInt64 {
+        state &+= 0x9e37_79b9_7f4a_7c15
+        var z = state
+        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
+        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
+        return z ^ (z >> 31)
+    }
+}
