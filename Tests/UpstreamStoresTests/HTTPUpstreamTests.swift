@@ -13,7 +13,7 @@ private let once = RetryLimits(attempts: 1)
     let curl = CurlMulti()
     let pool = ChunkBufferPool()
 
-    init() throws { hub = try FlakyHub() }
+    init() async throws { hub = try await FlakyHub.start() }
 
     private func upstream(
         _ behaviour: String, retry: RetryLimits = once, transfer: TransferLimits = .chunk, failures: Int = 100
@@ -48,7 +48,7 @@ private let once = RetryLimits(attempts: 1)
         let ids = try (0..<20).map { try TestFiles.store(TestFiles.content(10_000, seed: UInt64($0)), below: hub.directory) }
         let store = try upstream("plain")
         for id in ids { #expect(Chunk(verifying: try await store.fetch(id, pool: pool), as: id) != nil) }
-        let stats = try hub.stats()
+        let stats = try await hub.stats()
         #expect(stats.connections == 1)
         #expect(stats.requests == 20)
         #expect(Set(stats.headers.keys) == ["Host", "User-Agent"])
@@ -70,21 +70,21 @@ private let once = RetryLimits(attempts: 1)
             return await group.reduce(into: 0) { $0 += $1 ? 1 : 0 }
         }
         #expect(right == 100)
-        #expect(try hub.stats().connections <= CurlWorker.connectionsPerHost)
+        #expect(try await hub.stats().connections <= CurlWorker.connectionsPerHost)
     }
 
     @Test func theLayoutThatWorkedIsAskedFirst() async throws {
         let ids = try (0..<5).map { try TestFiles.store(TestFiles.content(100, seed: UInt64($0)), below: hub.directory, flat: true) }
         let store = try upstream("plain")
         for id in ids { _ = try await store.fetch(id, pool: pool) }
-        #expect(try hub.stats().requests == 6)
+        #expect(try await hub.stats().requests == 6)
     }
 
     @Test func missingInBothLayoutsIsMissing() async throws {
         let id = try #require(ChunkID(hex: String(repeating: "ab", count: 32)))
         let store = try upstream("plain", retry: promptly)
         #expect(await failure(store, id) == .missing)
-        #expect(try hub.stats().paths == ["/plain/ab/\(id.hex)", "/plain/\(id.hex)"])
+        #expect(try await hub.stats().paths == ["/plain/ab/\(id.hex)", "/plain/\(id.hex)"])
         #expect(curl.counters.snapshot.missing == 2)
     }
 
@@ -95,7 +95,7 @@ private let once = RetryLimits(attempts: 1)
         let counted = curl.counters.snapshot
         #expect(counted.retries == 2)
         #expect(counted.failures == [.status: 2])
-        #expect(try hub.stats().connections == 1)
+        #expect(try await hub.stats().connections == 1)
     }
 
     @Test func attemptsAreBounded() async throws {
@@ -103,14 +103,14 @@ private let once = RetryLimits(attempts: 1)
         let error = await failure(try upstream("status-500", retry: promptly), id)
         #expect(error?.isRetryable == true)
         #expect(error?.description.hasSuffix("the server answered with status 500") == true)
-        #expect(try hub.stats().requests == 3)
+        #expect(try await hub.stats().requests == 3)
     }
 
     @Test func aRefusalIsNotTriedAgain() async throws {
         let id = try TestFiles.store([1], below: hub.directory)
         let error = await failure(try upstream("status-403", retry: promptly), id)
         #expect(error?.isRetryable == false)
-        #expect(try hub.stats().requests == 1)
+        #expect(try await hub.stats().requests == 1)
     }
 
     @Test func retryAfterIsObeyedUpToABound() async throws {
@@ -120,7 +120,7 @@ private let once = RetryLimits(attempts: 1)
         #expect(ContinuousClock.now - start >= .milliseconds(990))
         let error = await failure(try upstream("later-1-3600", retry: promptly), id)
         #expect(error?.isRetryable == true)
-        #expect(try hub.stats().requests == 3)
+        #expect(try await hub.stats().requests == 3)
     }
 
     @Test(arguments: ["stall", "silent", "drip"])
@@ -161,7 +161,7 @@ private let once = RetryLimits(attempts: 1)
     @Test func redirectsAreBoundedAndStayWithHTTP() async throws {
         let id = try TestFiles.store([1], below: hub.directory)
         #expect(await failure(try upstream("loop"), id)?.isRetryable == false)
-        #expect(try hub.stats().requests == CurlTransfer.maxRedirects + 1)
+        #expect(try await hub.stats().requests == CurlTransfer.maxRedirects + 1)
         #expect(await failure(try upstream("tofile"), id)?.isRetryable == false)
         #expect(curl.counters.snapshot.failures == [.redirect: 2])
     }
@@ -181,14 +181,14 @@ private let once = RetryLimits(attempts: 1)
         let resting = await failure(store, id)
         #expect(resting?.description.contains("left alone for another") == true)
         #expect(resting?.description.contains("status 503") == true)
-        #expect(try hub.stats().requests == 2)
+        #expect(try await hub.stats().requests == 2)
         var back: ChunkBuffer?
         for _ in 0..<200 where back == nil {
             try await Task.sleep(for: .milliseconds(10))
             back = try? await store.fetch(id, pool: pool)
         }
         #expect(back?.count == 1)
-        #expect(try hub.stats().requests == 3)
+        #expect(try await hub.stats().requests == 3)
     }
 
     @Test func wrongBytesCountAgainstTheHub() async throws {
@@ -214,7 +214,7 @@ private let once = RetryLimits(attempts: 1)
         let id = try TestFiles.store([1], below: hub.directory)
         let store = try upstream("silent")
         let task = Task { await failure(store, id) }
-        #expect(await eventually { (try? hub.stats().requests) == 1 })
+        #expect(await eventually { (try? await hub.stats().requests) == 1 })
         let start = ContinuousClock.now
         task.cancel()
         #expect(await task.value == .cancelled)

@@ -23,7 +23,7 @@ struct TLSTests {
         try process.run()
         process.waitUntilExit()
 
-        let hub = try FlakyHub(certificate: (file, key))
+        let hub = try await FlakyHub.start(certificate: (file, key))
         let id = try TestFiles.store(TestFiles.content(1_000), below: hub.directory)
         let curl = CurlMulti()
         let store = try HTTPUpstream(url: hub.url("plain"), curl: curl)

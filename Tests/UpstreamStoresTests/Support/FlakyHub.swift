@@ -1,4 +1,5 @@
 import ChunkModel
+import Dispatch
 import Foundation
 
 /// A running `flaky_hub.py` over a directory of its own; both go with this object.
@@ -17,7 +18,11 @@ final class FlakyHub: @unchecked Sendable {
     private let input = Pipe()
     private let output = Pipe()
 
-    init(certificate: (file: String, key: String)? = nil) throws {
+    static func start(certificate: (file: String, key: String)? = nil) async throws -> FlakyHub {
+        try await offPool { try FlakyHub(certificate: certificate) }
+    }
+
+    private init(certificate: (file: String, key: String)?) throws {
         directory = try TestFiles.directory()
         scheme = certificate == nil ? "http" : "https"
         let script = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("flaky_hub.py").path
@@ -34,15 +39,16 @@ final class FlakyHub: @unchecked Sendable {
     deinit {
         try? input.fileHandleForWriting.close()
         process.terminate()
-        process.waitUntilExit()
         try? FileManager.default.removeItem(atPath: directory)
     }
 
     func url(_ behaviour: String) -> String { "\(scheme)://127.0.0.1:\(port)/\(behaviour)" }
 
-    func stats() throws -> Stats {
-        try input.fileHandleForWriting.write(contentsOf: Data("stats\n".utf8))
-        return try JSONDecoder().decode(Stats.self, from: Data(Self.line(from: output).utf8))
+    func stats() async throws -> Stats {
+        try await offPool { [input, output] in
+            try input.fileHandleForWriting.write(contentsOf: Data("stats\n".utf8))
+            return try JSONDecoder().decode(Stats.self, from: Data(Self.line(from: output).utf8))
+        }
     }
 
     private static func line(from pipe: Pipe) -> String {
@@ -81,13 +87,20 @@ enum TestFiles {
     }
 }
 
+/// Runs blocking work where it does not hold a thread that the code under test needs.
+func offPool<T: Sendable>(_ body: @escaping @Sendable () throws -> T) async throws -> T {
+    try await withCheckedThrowingContinuation { continuation in
+        DispatchQueue.global().async { continuation.resume(with: Result(catching: body)) }
+    }
+}
+
 /// Waits for `condition`, at most two seconds.
-func eventually(_ condition: () -> Bool) async -> Bool {
+func eventually(_ condition: () async -> Bool) async -> Bool {
     for _ in 0..<400 {
-        if condition() { return true }
+        if await condition() { return true }
         try? await Task.sleep(for: .milliseconds(5))
     }
-    return condition()
+    return await condition()
 }
 
 /// SplitMix64: the same numbers for the same seed.
