@@ -72,6 +72,8 @@ public struct FlistDownload: Sendable {
             response = try await curl.perform(
                 CurlRequest(url: url, headers: headers, limits: limits, maxBodyBytes: maxBytes, priority: .foreground, sink: sink))
         } catch {
+            // Not left to `deinit`: the curl thread may hold the sink a moment longer than we wait.
+            _ = await Self.files.run { sink.discard() }
             if error.isCancellation { throw .cancelled }
             throw .failed(retryable: error.retryable, line: "\(label): \(error.line)")
         }
@@ -83,6 +85,7 @@ public struct FlistDownload: Sendable {
                 let validators = Validators(etag: response.etag, lastModified: response.lastModified)
                 return .downloaded(path: path, digest: digest, bytes: sink.bytes, validators: validators)
             case .failure(let failure):
+                _ = await Self.files.run { sink.discard() }
                 curl.counters.add(failure: failure.kind)
                 throw .failed(retryable: failure.retryable, line: "\(label): \(failure.line)")
             case nil: throw .failed(retryable: true, line: "\(label): too many files wait to be written")
@@ -151,9 +154,11 @@ private final class FileSink: TransferSink, @unchecked Sendable {
         temporary = name
     }
 
-    private func discard() {
+    /// Takes the temporary file away. Blocking.
+    func discard() {
         if file >= 0 { close(file) }
         if !temporary.isEmpty { unlink(temporary) }
+        (file, temporary) = (-1, "")
     }
 
     private func broken(_ what: String) -> TransferFailure {

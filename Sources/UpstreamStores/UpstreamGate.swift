@@ -21,45 +21,38 @@ public final class UpstreamGate: Sendable {
     /// Fetches that wait; further ones are refused.
     public static let maxWaiting = 65_536
 
-    private struct Waiter {
-        let ticket: UInt64
-        let continuation: CheckedContinuation<Bool, Never>
-    }
+    private typealias Waiter = CheckedContinuation<Bool, Never>
 
-    /// First come first served, with removal of any; what was removed is skipped when its turn comes.
+    /// First come first served. Tickets of those who gave up are skipped when their turn comes.
     private struct Line {
-        var waiters: [Waiter?] = []
-        var head = 0
+        private var tickets: [UInt64] = []
+        private var head = 0
 
-        mutating func append(_ waiter: Waiter) { waiters.append(waiter) }
-
-        mutating func next() -> Waiter? {
-            while head < waiters.count {
-                let waiter = waiters[head]
-                waiters[head] = nil
-                head += 1
-                if head > 64, head * 2 > waiters.count {
-                    waiters.removeFirst(head)
-                    head = 0
-                }
-                if let waiter { return waiter }
+        mutating func append(_ ticket: UInt64, waiters: [UInt64: Waiter]) {
+            // Tickets without a waiter go before they outnumber the others.
+            if tickets.count > 2 * waiters.count + 64 {
+                tickets = tickets[head...].filter { waiters[$0] != nil }
+                head = 0
             }
-            waiters.removeAll(keepingCapacity: true)
-            head = 0
-            return nil
+            tickets.append(ticket)
         }
 
-        mutating func remove(_ ticket: UInt64) -> Waiter? {
-            guard let index = waiters[head...].firstIndex(where: { $0?.ticket == ticket }) else { return nil }
-            defer { waiters.remove(at: index) }
-            return waiters[index]
+        mutating func next(_ waiters: inout [UInt64: Waiter]) -> Waiter? {
+            while head < tickets.count {
+                let ticket = tickets[head]
+                head += 1
+                if let waiter = waiters.removeValue(forKey: ticket) { return waiter }
+            }
+            tickets.removeAll(keepingCapacity: true)
+            head = 0
+            return nil
         }
     }
 
     private struct State {
         var limit: Int
         var inUse = 0
-        var waiting = 0
+        var waiters: [UInt64: Waiter] = [:]
         var ticket: UInt64 = 0
         /// One for each priority.
         var lines = [Line](repeating: Line(), count: FetchPriority.allCases.count)
@@ -69,11 +62,10 @@ public final class UpstreamGate: Sendable {
         /// Those who may go now.
         mutating func admit() -> [Waiter] {
             var admitted: [Waiter] = []
-            while inUse < limit, waiting > 0 {
+            while inUse < limit, !waiters.isEmpty {
                 var next: Waiter?
-                for line in lines.indices.reversed() where next == nil { next = lines[line].next() }
+                for line in lines.indices.reversed() where next == nil { next = lines[line].next(&waiters) }
                 guard let next else { break }
-                waiting -= 1
                 inUse += 1
                 admitted.append(next)
             }
@@ -92,20 +84,20 @@ public final class UpstreamGate: Sendable {
 
     public var limit: Int { state.withLock { $0.limit } }
     public var inUse: Int { state.withLock { $0.inUse } }
-    public var waiting: Int { state.withLock { $0.waiting } }
+    public var waiting: Int { state.withLock { $0.waiters.count } }
 
     public func setLimit(_ limit: Int) {
         let admitted = state.withLock { state in
             state.limit = max(0, limit)
             return state.admit()
         }
-        for waiter in admitted { waiter.continuation.resume(returning: true) }
+        for waiter in admitted { waiter.resume(returning: true) }
     }
 
     /// Waits for a place; the caller owes one `leave()`.
     public func enter(_ priority: FetchPriority) async throws(UpstreamGateError) {
         let ticket: UInt64? = state.withLock { state in
-            if state.inUse < state.limit, state.waiting == 0 {
+            if state.inUse < state.limit, state.waiters.isEmpty {
                 state.inUse += 1
                 return nil
             }
@@ -116,37 +108,32 @@ public final class UpstreamGate: Sendable {
         var isFull = false
         let entered = await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
-                let full = stand(Waiter(ticket: ticket, continuation: continuation), priority)
+                let full = stand(continuation, ticket, priority)
                 isFull = full
             }
         } onCancel: {
             let waiter = state.withLock { state -> Waiter? in
-                for line in state.lines.indices {
-                    if let waiter = state.lines[line].remove(ticket) {
-                        state.waiting -= 1
-                        return waiter
-                    }
-                }
-                state.cancelledEarly.insert(ticket)
-                return nil
+                let waiter = state.waiters.removeValue(forKey: ticket)
+                if waiter == nil { state.cancelledEarly.insert(ticket) }
+                return waiter
             }
-            waiter?.continuation.resume(returning: false)
+            waiter?.resume(returning: false)
         }
         state.withLock { _ = $0.cancelledEarly.remove(ticket) }
         if !entered { throw isFull ? .full : .cancelled }
     }
 
     /// - Returns: whether the line was full.
-    private func stand(_ waiter: Waiter, _ priority: FetchPriority) -> Bool {
+    private func stand(_ waiter: Waiter, _ ticket: UInt64, _ priority: FetchPriority) -> Bool {
         let (admitted, refused, full) = state.withLock { state -> ([Waiter], Bool, Bool) in
-            if state.cancelledEarly.contains(waiter.ticket) { return ([], true, false) }
-            guard state.waiting < Self.maxWaiting else { return ([], true, true) }
-            state.lines[Int(priority.rawValue)].append(waiter)
-            state.waiting += 1
+            if state.cancelledEarly.contains(ticket) { return ([], true, false) }
+            guard state.waiters.count < Self.maxWaiting else { return ([], true, true) }
+            state.lines[Int(priority.rawValue)].append(ticket, waiters: state.waiters)
+            state.waiters[ticket] = waiter
             return (state.admit(), false, false)
         }
-        if refused { waiter.continuation.resume(returning: false) }
-        for waiter in admitted { waiter.continuation.resume(returning: true) }
+        if refused { waiter.resume(returning: false) }
+        for waiter in admitted { waiter.resume(returning: true) }
         return full
     }
 
@@ -156,6 +143,6 @@ public final class UpstreamGate: Sendable {
             state.inUse = max(0, state.inUse - 1)
             return state.admit()
         }
-        for waiter in admitted { waiter.continuation.resume(returning: true) }
+        for waiter in admitted { waiter.resume(returning: true) }
     }
 }

@@ -1,5 +1,4 @@
 import ChunkModel
-import Dispatch
 import Foundation
 
 /// A running `flaky_hub.py` over a directory of its own; both go with this object.
@@ -67,13 +66,9 @@ enum TestFiles {
 
     /// Bytes that differ for each `seed`.
     static func content(_ count: Int, seed: UInt64 = 1) -> [UInt8] {
-        var state = seed &* 0x9e37_79b9_7f4a_7c15 | 1
-        return (0..<count).map { _ in
-            state ^= state << 13
-            state ^= state >> 7
-            state ^= state << 17
-            return UInt8(truncatingIfNeeded: state >> 32)
-        }
+        var generator = SeededGenerator(state: seed)
+        let words = (0..<(count + 7) / 8).map { _ in generator.next() }
+        return words.withUnsafeBytes { Array($0.prefix(count)) }
     }
 
     /// Writes a chunk into a store and says its id.
@@ -90,7 +85,7 @@ enum TestFiles {
 /// Runs blocking work where it does not hold a thread that the code under test needs.
 func offPool<T: Sendable>(_ body: @escaping @Sendable () throws -> T) async throws -> T {
     try await withCheckedThrowingContinuation { continuation in
-        DispatchQueue.global().async { continuation.resume(with: Result(catching: body)) }
+        Thread.detachNewThread { continuation.resume(with: Result(catching: body)) }
     }
 }
 
