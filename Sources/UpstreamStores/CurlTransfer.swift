@@ -1,0 +1,183 @@
+internal import CCurl
+internal import Glibc
+
+/// One transfer while the curl thread works on it.
+final class CurlTransfer: @unchecked Sendable {
+    /// Redirects followed before giving up.
+    static let maxRedirects = 5
+    /// Bytes that libcurl reads at once, and so the step of the rate limit.
+    static let receiveBytes = 128 * 1024
+    /// Bytes of an error page that are read so that its connection can be used again; a longer one costs the connection.
+    static let maxErrorBody = 64 * 1024
+    /// Sent with every request: short, since a thin line pays for it.
+    static let userAgent = "chunkmesh"
+
+    let id: UInt64
+    let request: CurlRequest
+    private(set) var isPaused = false
+    private var continuation: CheckedContinuation<Result<CurlResponse, TransferFailure>, Never>?
+    private var handle: CurlHandle?
+    private var worker: CurlWorker?
+    private var headerList: UnsafeMutablePointer<curl_slist>?
+    private var refusal: TransferFailure?
+    private var errorBody = 0
+    private var errorBodyCut = false
+
+    init(id: UInt64, request: CurlRequest, continuation: CheckedContinuation<Result<CurlResponse, TransferFailure>, Never>) {
+        (self.id, self.request, self.continuation) = (id, request, continuation)
+    }
+
+    func finish(_ result: Result<CurlResponse, TransferFailure>) {
+        let waiting = continuation
+        continuation = nil
+        waiting?.resume(returning: result)
+    }
+
+    // MARK: On the curl thread
+
+    func attach(_ handle: CurlHandle, worker: CurlWorker) {
+        self.handle = handle
+        self.worker = worker
+        let easy = handle.easy
+        let me = Unmanaged.passUnretained(self).toOpaque()
+        let limits = request.limits
+        _ = chunkmesh_curl_set_string(easy, CURLOPT_URL, request.url)
+        _ = chunkmesh_curl_set_string(easy, CURLOPT_USERAGENT, Self.userAgent)
+        _ = chunkmesh_curl_set_string(easy, CURLOPT_PROTOCOLS_STR, "http,https")
+        _ = chunkmesh_curl_set_string(easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https")
+        _ = chunkmesh_curl_set_pointer(easy, CURLOPT_PRIVATE, me)
+        _ = chunkmesh_curl_set_pointer(easy, CURLOPT_WRITEDATA, me)
+        _ = chunkmesh_curl_set_pointer(easy, CURLOPT_ERRORBUFFER, handle.errorText)
+        _ = chunkmesh_curl_set_callback(easy, CURLOPT_WRITEFUNCTION) { bytes, size, count, user in
+            guard let user, let bytes else { return 0 }
+            let transfer = Unmanaged<CurlTransfer>.fromOpaque(user).takeUnretainedValue()
+            return transfer.receive(UnsafeRawBufferPointer(start: bytes, count: size * count))
+        }
+        let longs: [(CURLoption, Int)] = [
+            (CURLOPT_NOSIGNAL, 1),
+            (CURLOPT_FOLLOWLOCATION, 1),
+            (CURLOPT_MAXREDIRS, Self.maxRedirects),
+            (CURLOPT_CONNECTTIMEOUT_MS, max(1, limits.connect.milliseconds)),
+            (CURLOPT_TIMEOUT_MS, max(1, limits.total.milliseconds)),
+            (CURLOPT_LOW_SPEED_LIMIT, max(1, limits.lowSpeedBytes)),
+            (CURLOPT_LOW_SPEED_TIME, max(1, limits.lowSpeedTime.milliseconds / 1_000)),
+            (CURLOPT_BUFFERSIZE, Self.receiveBytes),
+            (CURLOPT_HTTP_VERSION, Int(CURL_HTTP_VERSION_2TLS)),
+            // Rather wait for the first handshake and share its connection than open one for each stream.
+            (CURLOPT_PIPEWAIT, request.url.hasPrefix("https:") ? 1 : 0),
+            (CURLOPT_TCP_KEEPALIVE, 1),
+        ]
+        for (option, value) in longs { _ = chunkmesh_curl_set_long(easy, option, value) }
+        _ = chunkmesh_curl_set_offset(easy, CURLOPT_MAXFILESIZE_LARGE, curl_off_t(request.maxBodyBytes))
+        // The curl tool reads these variables; the library does not.
+        if let file = Self.environment("CURL_CA_BUNDLE") ?? Self.environment("SSL_CERT_FILE") {
+            _ = chunkmesh_curl_set_string(easy, CURLOPT_CAINFO, file)
+        }
+        if let directory = Self.environment("SSL_CERT_DIR") { _ = chunkmesh_curl_set_string(easy, CURLOPT_CAPATH, directory) }
+        // "Accept:" without a value takes libcurl's own line away.
+        for line in ["Accept:"] + request.headers { headerList = curl_slist_append(headerList, line) ?? headerList }
+        _ = chunkmesh_curl_set_list(easy, CURLOPT_HTTPHEADER, headerList)
+    }
+
+    /// Takes the handle back and adds up what the transfer cost.
+    func detach(counters: UpstreamCounters) -> CurlHandle? {
+        guard let handle else { return nil }
+        let connections = number(CURLINFO_NUM_CONNECTS)
+        let headers = number(CURLINFO_HEADER_SIZE)
+        counters.add {
+            $0.connections += connections
+            $0.headerBytes += headers
+        }
+        self.handle = nil
+        worker = nil
+        isPaused = false
+        _ = chunkmesh_curl_set_list(handle.easy, CURLOPT_HTTPHEADER, nil)
+        curl_slist_free_all(headerList)
+        headerList = nil
+        return handle
+    }
+
+    func resume() {
+        guard let handle, isPaused else { return }
+        isPaused = false
+        curl_easy_pause(handle.easy, 0)
+    }
+
+    private func receive(_ bytes: UnsafeRawBufferPointer) -> Int {
+        guard let worker else { return 0 }
+        if worker.rate.delay() > .zero {
+            isPaused = true
+            return Int(CURL_WRITEFUNC_PAUSE)
+        }
+        worker.rate.charge(bytes.count)
+        worker.counters.add { $0.bodyBytes += bytes.count }
+        guard number(CURLINFO_RESPONSE_CODE) == 200 else {
+            errorBody += bytes.count
+            errorBodyCut = errorBody > Self.maxErrorBody
+            return errorBodyCut ? 0 : bytes.count
+        }
+        do throws(TransferFailure) {
+            let declared = offset(CURLINFO_CONTENT_LENGTH_DOWNLOAD_T)
+            try request.sink.take(bytes, declared: declared >= 0 ? declared : nil)
+            return bytes.count
+        } catch {
+            refusal = error
+            return 0
+        }
+    }
+
+    /// What libcurl's end of the transfer means.
+    func outcome(_ code: CURLcode) -> Result<CurlResponse, TransferFailure> {
+        if let refusal { return .failure(refusal) }
+        guard let handle else { return .failure(.stopped) }
+        guard code == CURLE_OK || errorBodyCut else { return .failure(failure(code, handle)) }
+        let wait = offset(CURLINFO_RETRY_AFTER)
+        return .success(
+            CurlResponse(
+                status: number(CURLINFO_RESPONSE_CODE), retryAfter: wait > 0 ? .seconds(wait) : nil,
+                etag: header("ETag", handle), lastModified: header("Last-Modified", handle), httpVersion: number(CURLINFO_HTTP_VERSION)))
+    }
+
+    private func failure(_ code: CURLcode, _ handle: CurlHandle) -> TransferFailure {
+        let detail = handle.errorText[0] != 0 ? String(cString: handle.errorText) : String(cString: curl_easy_strerror(code))
+        let (kind, retryable): (UpstreamFailureKind, Bool) =
+            switch code {
+            case CURLE_COULDNT_RESOLVE_HOST, CURLE_COULDNT_RESOLVE_PROXY, CURLE_COULDNT_CONNECT: (.connect, true)
+            case CURLE_OPERATION_TIMEDOUT: (.timeout, true)
+            case CURLE_SSL_CONNECT_ERROR: (.tls, true)
+            case CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CACERT_BADFILE, CURLE_SSL_ISSUER_ERROR, CURLE_SSL_CERTPROBLEM: (.tls, false)
+            case CURLE_FILESIZE_EXCEEDED: (.tooLong, false)
+            case CURLE_TOO_MANY_REDIRECTS, CURLE_UNSUPPORTED_PROTOCOL, CURLE_URL_MALFORMAT: (.redirect, false)
+            case CURLE_PARTIAL_FILE, CURLE_GOT_NOTHING, CURLE_SEND_ERROR, CURLE_RECV_ERROR, CURLE_HTTP2, CURLE_HTTP2_STREAM,
+                CURLE_WEIRD_SERVER_REPLY:
+                (.broken, true)
+            default: (.other, true)
+            }
+        let line = kind == .tooLong ? "declares more than the \(request.maxBodyBytes) bytes allowed" : detail
+        return TransferFailure(kind: kind, retryable: retryable, line: line)
+    }
+
+    private func number(_ info: CURLINFO) -> Int {
+        var value = 0
+        if let handle { _ = chunkmesh_curl_get_long(handle.easy, info, &value) }
+        return value
+    }
+
+    private func offset(_ info: CURLINFO) -> Int {
+        var value: curl_off_t = -1
+        if let handle { _ = chunkmesh_curl_get_offset(handle.easy, info, &value) }
+        return Int(value)
+    }
+
+    /// A header of the last response, where it has at most 1,024 bytes.
+    private func header(_ name: String, _ handle: CurlHandle) -> String? {
+        var found: UnsafeMutablePointer<curl_header>?
+        guard curl_easy_header(handle.easy, name, 0, 1, -1, &found) == CURLHE_OK, let value = found?.pointee.value else { return nil }
+        return strnlen(value, 1_025) <= 1_024 ? String(cString: value) : nil
+    }
+
+    private static func environment(_ name: String) -> String? {
+        guard let value = getenv(name), value[0] != 0 else { return nil }
+        return String(cString: value)
+    }
+}

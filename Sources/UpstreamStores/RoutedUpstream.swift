@@ -1,0 +1,179 @@
+public import ChunkModel
+internal import Synchronization
+
+/// A store and the chunks it is for: those whose id begins with a byte of `range`.
+public struct UpstreamRoute: Sendable, Equatable {
+    public let range: ClosedRange<UInt8>
+    public let url: String
+
+    public init(range: ClosedRange<UInt8>, url: String) { (self.range, self.url) = (range, url) }
+}
+
+/// The routes of an flist and the URLs of the operator as one store.
+///
+/// Stores are opened when first needed; those that cannot be used are left out. The operator's URLs come first, in their order of
+/// success; replicas are tried in random order, weighted by what worked before. "Missing" leads to the next store; when all that
+/// cover the chunk miss it, so does this one; when one of them failed, the chunk may exist, and the error says so.
+public final class RoutedUpstream: UpstreamStore {
+    /// Routes looked at; further ones of the flist are ignored.
+    public static let maxRoutes = 256
+    /// The smallest weight of a store that only fails: it is still tried first now and then, and so found to be back.
+    static let leastWeight = 0.05
+    /// How much the last fetch counts in a store's weight.
+    static let learning = 0.25
+
+    /// Opens the store of a URL; throws `.unusable` where that cannot be.
+    public typealias Opener = @Sendable (_ url: String) throws(UpstreamError) -> any UpstreamStore
+    /// Checks bytes off the cooperative pool; `nil` when they do not hash to the id.
+    public typealias Verifier = @Sendable (_ buffer: ChunkBuffer, _ id: ChunkID) async -> Chunk?
+
+    private struct Entry {
+        let route: UpstreamRoute
+        let isOperators: Bool
+        var opened: Result<any UpstreamStore, UpstreamError>?
+        var success = 1.0
+    }
+
+    private struct Candidate {
+        let index: Int
+        let store: any UpstreamStore
+    }
+
+    private let entries: Mutex<[Entry]>
+    private let open: Opener
+    private let random: UpstreamRandom
+    public let label: String
+
+    /// - Parameters:
+    ///   - routes: of the flist; ranges may overlap or leave gaps.
+    ///   - operatorURLs: for all chunks, tried before the routes.
+    ///   - override: leave the routes out.
+    public init(
+        routes: [UpstreamRoute], operatorURLs: [String] = [], override: Bool = false, random: UpstreamRandom = UpstreamRandom(),
+        open: @escaping Opener
+    ) {
+        var seen: Set<String> = []
+        var entries: [Entry] = []
+        for url in operatorURLs where seen.insert(url).inserted {
+            entries.append(Entry(route: UpstreamRoute(range: 0...255, url: url), isOperators: true))
+        }
+        if !override {
+            for route in routes.prefix(Self.maxRoutes) where !seen.contains(route.url) {
+                entries.append(Entry(route: route, isOperators: false))
+            }
+        }
+        label = entries.count == 1 ? UpstreamURL.label(of: entries[0].route.url) : "\(entries.count) upstreams"
+        self.entries = Mutex(entries)
+        (self.open, self.random) = (open, random)
+    }
+
+    /// The stores of this project: `dir://`, `http://` and `https://`.
+    public convenience init(
+        routes: [UpstreamRoute], operatorURLs: [String] = [], override: Bool = false, curl: CurlMulti, transfer: TransferLimits = .chunk,
+        retry: RetryLimits = RetryLimits(), random: UpstreamRandom = UpstreamRandom()
+    ) {
+        self.init(routes: routes, operatorURLs: operatorURLs, override: override, random: random) {
+            url throws(UpstreamError) -> any UpstreamStore in
+            if url.hasPrefix("dir:") { return try DirUpstream(url: url, counters: curl.counters) }
+            return try HTTPUpstream(url: url, curl: curl, transfer: transfer, retry: retry, random: random)
+        }
+    }
+
+    /// Whether any store may be asked for `id`: what a node tells its site about reaching an upstream.
+    public func covers(_ id: ChunkID) -> Bool { (try? candidates(id)) != nil }
+
+    /// Unverified bytes of the first store that has them.
+    public func fetch(_ id: ChunkID, priority: FetchPriority, pool: ChunkBufferPool) async throws(UpstreamError) -> ChunkBuffer {
+        try await firstSuccess(id) { (store) async throws(UpstreamError) in
+            try await store.fetch(id, priority: priority, pool: pool)
+        }
+    }
+
+    /// The chunk, verified: a store that sends wrong bytes is noted, and the next one asked.
+    public func chunk(
+        _ id: ChunkID, priority: FetchPriority, pool: ChunkBufferPool, verify: Verifier
+    ) async throws(UpstreamError) -> Chunk {
+        try await firstSuccess(id) { (store) async throws(UpstreamError) in
+            let buffer = try await store.fetch(id, priority: priority, pool: pool)
+            if let chunk = await verify(buffer, id) { return chunk }
+            store.noteBadContent()
+            throw .failed(retryable: true, line: "\(store.label): chunk \(id.hex.prefix(12))…: wrong bytes (\(buffer.count) of them)")
+        }
+    }
+
+    /// Nothing here: which of the stores it was is not known. Use `chunk(_:priority:pool:verify:)`.
+    public func noteBadContent() {}
+
+    private func firstSuccess<T>(
+        _ id: ChunkID, _ ask: (any UpstreamStore) async throws(UpstreamError) -> T
+    ) async throws(UpstreamError) -> T {
+        var reasons: [String] = []
+        var retryable = false
+        for candidate in try candidates(id) {
+            do throws(UpstreamError) {
+                let result = try await ask(candidate.store)
+                learn(candidate.index, 1)
+                return result
+            } catch {
+                switch error {
+                case .missing: break
+                case .cancelled: throw error
+                case .failed(let again, let line):
+                    learn(candidate.index, 0)
+                    retryable = retryable || again
+                    reasons.append(line)
+                case .unusable(let line):
+                    learn(candidate.index, 0)
+                    reasons.append(line)
+                }
+            }
+        }
+        if reasons.isEmpty { throw .missing }
+        throw .failed(retryable: retryable, line: reasons.joined(separator: "; "))
+    }
+
+    /// The usable stores for `id` in the order to try them; never empty.
+    private func candidates(_ id: ChunkID) throws(UpstreamError) -> [Candidate] {
+        let matching = entries.withLock { entries in entries.indices.filter { entries[$0].route.range.contains(id.firstByte) } }
+        guard !matching.isEmpty else {
+            let first = Hex.encode([id.firstByte])
+            throw .unusable(line: "no route for chunks that begin with \(first) (chunk \(id.hex.prefix(12))…): add a URL to upstream.urls")
+        }
+        var weighted: [(candidate: Candidate, isOperators: Bool, key: Double)] = []
+        var reasons: [String] = []
+        var urls: Set<String> = []
+        for index in matching {
+            let (entry, opened) = opened(index)
+            guard urls.insert(entry.route.url).inserted else { continue }
+            switch opened {
+            case .success(let store):
+                // Weighted order without replacement: the larger u^(1/w), the earlier (Efraimidis and Spirakis 2006).
+                let weight = max(entry.success, Self.leastWeight)
+                let key = power(random.fraction(), 1 / weight)
+                weighted.append((Candidate(index: index, store: store), entry.isOperators, key))
+            case .failure(let error):
+                reasons.append(error.description)
+            }
+        }
+        guard !weighted.isEmpty else { throw .unusable(line: reasons.joined(separator: "; ")) }
+        return weighted.sorted { ($0.isOperators ? 1 : 0, $0.key) > ($1.isOperators ? 1 : 0, $1.key) }.map(\.candidate)
+    }
+
+    private func opened(_ index: Int) -> (Entry, Result<any UpstreamStore, UpstreamError>) {
+        entries.withLock { entries in
+            if let opened = entries[index].opened { return (entries[index], opened) }
+            let url = entries[index].route.url
+            // One store for one URL, however many ranges name it.
+            let sibling = entries.first { $0.route.url == url && $0.opened != nil }?.opened
+            let opened = sibling ?? Result { () throws(UpstreamError) in try open(url) }
+            entries[index].opened = opened
+            return (entries[index], opened)
+        }
+    }
+
+    private func learn(_ index: Int, _ outcome: Double) {
+        entries.withLock { entries in
+            entries[index].success += (outcome - entries[index].success) * Self.learning
+        }
+    }
+}
