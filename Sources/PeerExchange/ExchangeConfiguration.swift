@@ -18,7 +18,7 @@ public struct ExchangeConfiguration: Sendable {
     /// Accepted connections in all; further ones are closed at once.
     public var maxConnections = 512
     /// Accepted connections from one address (IPv6: one /64) that have not authenticated; further ones are closed at once.
-    public var maxUnauthenticatedPerAddress = 16
+    public var maxUnauthenticatedPerAddress = 32
     /// Accepted connections of one node; further ones are closed after their handshake.
     public var maxConnectionsPerPeer = 32
 

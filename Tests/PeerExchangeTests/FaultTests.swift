@@ -123,7 +123,7 @@ extension ExchangeTests {
                 let raw = try RawServer()
                 let identity = NodeIdentity.random()
                 raw.serve(identity) { socket, keys in
-                    _ = socket.read(150)
+                    _ = socket.read(140)
                     if stands { socket.write(keys.sending.seal(.data(id: 1, length: 500_000)) + [1, 2, 3]) }
                     // Holds the connection until the client drops it.
                     _ = socket.read(1 << 20)
@@ -145,7 +145,7 @@ extension ExchangeTests {
             let raw = try RawServer()
             let identity = NodeIdentity.random()
             raw.serve(identity) { socket, keys in
-                _ = socket.read(150)
+                _ = socket.read(140)
                 socket.write(keys.sending.seal(.data(id: 1, length: .max)))
                 _ = socket.read(1 << 20)
             }

@@ -128,6 +128,7 @@ extension ExchangeTests {
             let chunk = TestChunk(300_000)
             let before = LeakCheck.links().count
             let server = try TestNode(handler: TestHandler { _, responder in responder.sendFile(chunk.open(), length: chunk.bytes.count) })
+            { $0.maxUnauthenticatedPerAddress = 64 }
             let clients = try (0..<32).map { _ in try TestNode { $0.threads = 1 } }
             let events = clients.flatMap { client in (0..<20).map { _ in client.send(chunk.request, to: server).events } }
             var whole = 0

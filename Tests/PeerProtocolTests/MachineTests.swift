@@ -127,7 +127,7 @@ private let aChunk = PeerRequest(.chunk(FrameTests.chunk, .ifHeld, flist: nil))
     @Test func aForegroundAnswerOvertakesQueuedPrefetch() {
         var machine = ServerConnectionMachine(now: 0)
         for id in 1...3 as ClosedRange<UInt32> { _ = machine.receive(Self.request(id, id == 3 ? .foreground : .prefetch), now: 0) }
-        for id in 1...3 as ClosedRange<UInt32> { #expect(machine.answer(id: id, .data(length: 5), now: 0)) }
+        for id in 1...3 as ClosedRange<UInt32> { #expect(machine.answer(id: id, .data(length: 5), now: 0) == true) }
         let order = (0..<3).map { _ in machine.nextOutput(now: 0) }
         #expect(order == [3, 1, 2].map { .data(.data(id: $0, length: 5), id: $0) })
         #expect(machine.nextOutput(now: 0) == nil && machine.requestCount == 0)
@@ -160,21 +160,21 @@ private let aChunk = PeerRequest(.chunk(FrameTests.chunk, .ifHeld, flist: nil))
         _ = machine.receive(Self.request(1), now: 0)
         _ = machine.receive(Self.request(2, deadline: 100), now: 0)
         _ = machine.receive(Self.request(3), now: 0)
-        #expect(machine.answer(id: 3, .data(length: 1), now: 0))
+        #expect(machine.answer(id: 3, .data(length: 1), now: 0) == true)
         #expect(machine.receive(.cancel(id: 1), now: 0) == [.cancelled(id: 1)])
         #expect(machine.receive(.cancel(id: 1), now: 0).isEmpty)
         #expect(machine.receive(.cancel(id: 3), now: 0) == [.cancelled(id: 3)])
         #expect(machine.tick(now: 100 * ms) == [.cancelled(id: 2)])
-        for id in 1...3 as ClosedRange<UInt32> { #expect(!machine.answer(id: id, .missing, now: 0)) }
+        for id in 1...3 as ClosedRange<UInt32> { #expect(machine.answer(id: id, .missing, now: 0) == false) }
         #expect(machine.nextOutput(now: 100 * ms) == nil)
     }
 
     @Test func answersThatDoNotFitBecomeAnError() {
         var machine = ServerConnectionMachine(now: 0)
         _ = machine.receive(Self.request(1), now: 0)
-        #expect(!machine.answer(id: 1, .message([1]), now: 0))
+        #expect(machine.answer(id: 1, .message([1]), now: 0) == false)
         _ = machine.receive(Self.request(2), now: 0)
-        #expect(!machine.answer(id: 2, .data(length: ProtocolLimits.maxDataBytes + 1), now: 0))
+        #expect(machine.answer(id: 2, .data(length: ProtocolLimits.maxDataBytes + 1), now: 0) == false)
         #expect(machine.nextOutput(now: 0) == .frames([.refused(id: 1, .internalError), .refused(id: 2, .internalError)]))
     }
 
@@ -188,7 +188,7 @@ private let aChunk = PeerRequest(.chunk(FrameTests.chunk, .ifHeld, flist: nil))
         let frames = client.nextFrames(now: 0) ?? []
         #expect(frames.allSatisfy { $0.encoded.count <= 64 * 1024 })
         #expect(frames.flatMap { server.receive($0, now: 0) } == [.handle(id: 1, request)])
-        #expect(server.answer(id: 1, .message(payload), now: 0))
+        #expect(server.answer(id: 1, .message(payload), now: 0) == true)
         guard case .frames(let answer) = server.nextOutput(now: 0) else { return #expect(Bool(false)) }
         #expect(answer.flatMap { client.receive($0, now: 0) } == [.finish(token: 7, .message(payload))])
     }
