@@ -101,7 +101,9 @@ enum Bench {
                 switch response {
                 case .data(let buffer): arrivals.put((id, buffer))
                 case .pending: break
-                case .message, .missing, .busy, .refused, .failed: arrivals.put(nil)
+                case .message, .missing, .busy, .refused, .failed:
+                    print("unexpected answer: \(response)")
+                    arrivals.put(nil)
                 }
             }
         }

@@ -83,6 +83,18 @@ enum Load {
     }
 
     private static func open(port: Int) throws -> Session {
+        let fd = try dial(port: port)
+        var handshake = ClientHandshake(
+            identity: .random(), ring: Bench.keys, expected: Bench.serverIdentity.id, ephemeralSecret: Sodium.randomBytes(32))
+        send(fd, handshake.hello, handshake.hello.count, Int32(MSG_NOSIGNAL))
+        var reply = [UInt8](repeating: 0, count: Handshake.replyBytes)
+        guard recv(fd, &reply, reply.count, Int32(MSG_WAITALL)) == reply.count else { throw BenchError("the handshake failed") }
+        let (keys, proof) = try handshake.receive(reply)
+        send(fd, proof, proof.count, Int32(MSG_NOSIGNAL))
+        return Session(fd: fd, keys: keys)
+    }
+
+    static func dial(port: Int) throws -> Int32 {
         let fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         var raw = sockaddr_in()
         raw.sin_family = sa_family_t(AF_INET)
@@ -94,13 +106,6 @@ enum Load {
         guard connected == 0 else { throw BenchError("nobody listens on port \(port)") }
         var on: Int32 = 1
         setsockopt(fd, Int32(IPPROTO_TCP), TCP_NODELAY, &on, 4)
-        var handshake = ClientHandshake(
-            identity: .random(), ring: Bench.keys, expected: Bench.serverIdentity.id, ephemeralSecret: Sodium.randomBytes(32))
-        send(fd, handshake.hello, handshake.hello.count, Int32(MSG_NOSIGNAL))
-        var reply = [UInt8](repeating: 0, count: Handshake.replyBytes)
-        guard recv(fd, &reply, reply.count, Int32(MSG_WAITALL)) == reply.count else { throw BenchError("the handshake failed") }
-        let (keys, proof) = try handshake.receive(reply)
-        send(fd, proof, proof.count, Int32(MSG_NOSIGNAL))
-        return Session(fd: fd, keys: keys)
+        return fd
     }
 }

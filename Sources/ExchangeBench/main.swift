@@ -6,6 +6,7 @@ internal import Glibc
 //   exchange-bench serve DIR PORT                    serves them by id, one I/O thread, until it gets SIGTERM
 //   exchange-bench load HOST PORT DIR [--conns 8] [--seconds 5] [--discard]
 //                                                    asks for random chunks; --discard does not copy their bytes out of the kernel
+//   exchange-bench load-http …                       the same client over HTTP, for nginx
 //   exchange-bench receive HOST PORT DIR OUT [--seconds 5]    receive, verify, store
 //   exchange-bench baseline DIR OUT [--seconds 5]             BLAKE2b-256 of the same files and a copy to a file
 //
@@ -18,6 +19,10 @@ do {
     case "serve": try Bench.serve(directory: arguments.word(1), port: arguments.number(2))
     case "load":
         try Load.run(
+            port: arguments.number(2), names: Bench.names(in: arguments.word(3)), connections: arguments.option("--conns", 8),
+            seconds: arguments.option("--seconds", 5), discard: arguments.has("--discard"))
+    case "load-http":
+        try HTTPLoad.run(
             port: arguments.number(2), names: Bench.names(in: arguments.word(3)), connections: arguments.option("--conns", 8),
             seconds: arguments.option("--seconds", 5), discard: arguments.has("--discard"))
     case "receive":

@@ -122,15 +122,22 @@ final class IOThread: @unchecked Sendable {
             acceptAll()
             takeCommands()
             if now >= nextTick { tick() }
-            let round = turns
-            turns.removeAll(keepingCapacity: true)
-            for connection in round {
-                connection.isQueued = false
-                connection.turn()
-                if connection.hasWork { enqueue(connection) }
-            }
+            runTurns()
+            // What handlers answered at once goes out without another look at epoll.
+            takeCommands()
+            runTurns()
         }
         end()
+    }
+
+    private func runTurns() {
+        let round = turns
+        turns.removeAll(keepingCapacity: true)
+        for connection in round {
+            connection.isQueued = false
+            connection.turn()
+            if connection.hasWork { enqueue(connection) }
+        }
     }
 
     private func sleepMilliseconds() -> Int32 {
