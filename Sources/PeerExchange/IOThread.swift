@@ -112,6 +112,11 @@ final class IOThread: @unchecked Sendable {
     // MARK: The loop
 
     fileprivate func run() {
+        // `sendfile` has no flag against SIGPIPE, which would end the process when a peer hangs up.
+        var pipeSignal = sigset_t()
+        sigemptyset(&pipeSignal)
+        sigaddset(&pipeSignal, SIGPIPE)
+        pthread_sigmask(SIG_BLOCK, &pipeSignal, nil)
         let capacity = 256
         let events = UnsafeMutablePointer<epoll_event>.allocate(capacity: capacity)
         defer { events.deallocate() }

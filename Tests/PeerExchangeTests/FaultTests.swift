@@ -201,6 +201,24 @@ extension ExchangeTests {
             server.exchange.stop()
         }
 
+        @Test func clientsThatHangUpInAChunkDoNotHarmTheServer() async throws {
+            let chunk = TestChunk(ChunkLimits.maxStoredBytes)
+            let server = try TestNode(handler: TestHandler { _, responder in responder.sendFile(chunk.open(), length: chunk.bytes.count) })
+            for _ in 0..<20 {
+                let socket = try RawSocket(to: server.address)
+                var session = try socket.session()
+                for id in 1...4 as ClosedRange<UInt32> {
+                    let body = PeerFrame.RequestBody.chunk(chunk.id, .ifHeld, flist: nil)
+                    socket.write(session.sending.seal(.request(id: id, body, priority: .foreground, deadline: 60_000)))
+                }
+                _ = socket.read(100_000)
+            }
+            let client = try TestNode()
+            guard case .data = await client.ask(chunk.request, of: server) else { return #expect(Bool(false)) }
+            client.exchange.stop()
+            server.exchange.stop()
+        }
+
         private func openFiles(_ prefix: String) -> Int { LeakCheck.links().filter { $0.hasPrefix(prefix) }.count }
     }
 }
