@@ -1,0 +1,194 @@
+internal import CLinux
+internal import ChunkModel
+internal import Glibc
+internal import Logging
+internal import PeerProtocol
+
+/// Bulk bytes on their way out.
+enum BulkSend {
+    case file(descriptor: Int32, offset: off_t, left: Int)
+    case buffer(ChunkBuffer, offset: Int)
+}
+
+/// One socket and what both roles do with it. Lives on its thread only.
+class Connection {
+    let fd: Int32
+    let key: UInt64
+    unowned let thread: IOThread
+    var shared: ExchangeShared { thread.shared }
+
+    /// What epoll said, until a call says EAGAIN (edge-triggered).
+    var readable = false
+    var writable = false
+    var hungUp = false
+    var isQueued = false
+    private(set) var isClosed = false
+    /// Something may be there to write; cleared when nothing was found.
+    var wantsOutput = false
+
+    var reader = FrameReader()
+    var session: SessionKeys?
+    var out: [UInt8] = []
+    private var outSent = 0
+    var bulkSend: BulkSend?
+    private(set) var lastSent: UInt64
+
+    init(fd: Int32, thread: IOThread) {
+        (self.fd, self.thread) = (fd, thread)
+        key = thread.shared.nextKey()
+        lastSent = thread.now
+    }
+
+    // MARK: What a role adds
+
+    /// Where the next bulk bytes go; `nil` when frames are expected.
+    var bulkTarget: UnsafeMutableRawBufferPointer? { nil }
+    var wantsInput: Bool { true }
+    /// Whether the thread shall look at the clock often.
+    var isBusy: Bool { false }
+    func bulkArrived(_ count: Int) {}
+    /// Takes what stands in `reader`.
+    func process() {}
+    /// Puts the next things to send into `out` and `bulkSend`; `false` when there is nothing.
+    func refill() -> Bool { false }
+    func bulkSent() {}
+    func tick() {}
+    /// Called once, when the socket is closed.
+    func ended(_ error: PeerError) {}
+    func becameWritable() {}
+
+    // MARK: Turns
+
+    var hasWork: Bool { !isClosed && ((readable && wantsInput) || (writable && (wantsOutput || hasUnsent))) }
+    var hasUnsent: Bool { outSent < out.count || bulkSend != nil }
+
+    func turn() {
+        receive()
+        if !isClosed { transmit() }
+    }
+
+    private func receive() {
+        var budget = ExchangeConfiguration.turnBytes
+        let scratch = thread.scratch
+        while readable, !isClosed, wantsInput, budget > 0 {
+            let bulk = bulkTarget
+            let asked = (bulk?.count ?? 0) + scratch.count
+            let count: Int
+            if let bulk {
+                var pieces = (
+                    iovec(iov_base: bulk.baseAddress, iov_len: bulk.count), iovec(iov_base: scratch.baseAddress, iov_len: scratch.count)
+                )
+                count = withUnsafePointer(to: &pieces) { pieces in
+                    pieces.withMemoryRebound(to: iovec.self, capacity: 2) { readv(fd, $0, 2) }
+                }
+            } else {
+                count = recv(fd, scratch.baseAddress, scratch.count, 0)
+            }
+            guard count > 0 else {
+                if count == 0 { return close(.closed) }
+                if errno == EINTR { continue }
+                if errno == EAGAIN {
+                    readable = false
+                    return
+                }
+                return close(.closed)
+            }
+            budget -= count
+            // A short read means that the socket is empty; the next bytes raise a new edge.
+            if count < asked, !hungUp { readable = false }
+            let toBulk = min(count, bulk?.count ?? 0)
+            if toBulk > 0 { bulkArrived(toBulk) }
+            if count > toBulk { reader.append(UnsafeRawBufferPointer(rebasing: scratch[0..<(count - toBulk)])) }
+            if !isClosed { process() }
+        }
+    }
+
+    func transmit() {
+        var budget = ExchangeConfiguration.turnBytes
+        while writable, !isClosed, budget > 0 {
+            let count: Int
+            let asked: Int
+            if outSent < out.count {
+                asked = out.count - outSent
+                let more = bulkSend == nil ? 0 : Int32(MSG_MORE)
+                count = out.withUnsafeBytes { Glibc.send(fd, $0.baseAddress! + outSent, asked, Int32(MSG_NOSIGNAL) | more) }
+                if count > 0 { outSent += count }
+            } else if let bulk = bulkSend {
+                (asked, count) = sendBulk(bulk)
+            } else {
+                if !out.isEmpty {
+                    if out.capacity > 4 * ExchangeConfiguration.writeBatchBytes { out = [] } else { out.removeAll(keepingCapacity: true) }
+                    outSent = 0
+                }
+                wantsOutput = refill()
+                if wantsOutput { continue }
+                return
+            }
+            if count < 0 {
+                if errno == EINTR { continue }
+                guard errno == EAGAIN else { return close(.closed) }
+                writable = false
+                return
+            }
+            if count > 0 { lastSent = thread.now }
+            if count == 0, asked > 0 {
+                shared.logger.warning("a file that was being sent to a peer is shorter than its length; the connection is dropped")
+                return close(.closed)
+            }
+            budget -= count
+        }
+    }
+
+    private func sendBulk(_ bulk: BulkSend) -> (asked: Int, sent: Int) {
+        let asked: Int
+        let sent: Int
+        switch bulk {
+        case .file(let descriptor, var offset, let left):
+            asked = left
+            sent = left == 0 ? 0 : sendfile(fd, descriptor, &offset, left)
+            if sent >= 0 { bulkSend = .file(descriptor: descriptor, offset: offset, left: left - sent) }
+        case .buffer(let buffer, let offset):
+            asked = buffer.count - offset
+            sent = buffer.withBytes {
+                asked == 0 ? 0 : Glibc.send(fd, $0.baseAddress! + offset, asked, Int32(MSG_NOSIGNAL))
+            }
+            if sent >= 0 { bulkSend = .buffer(buffer, offset: offset + sent) }
+        }
+        if sent == asked { finishBulk() }
+        return (asked, sent)
+    }
+
+    private func finishBulk() {
+        if case .file(let descriptor, _, _) = bulkSend { _ = Glibc.close(descriptor) }
+        let wasWhole = bulkSend != nil
+        bulkSend = nil
+        if wasWhole { bulkSent() }
+    }
+
+    /// Frames for the wire, sealed now: what is sealed must be sent in this order.
+    func seal(_ frames: [PeerFrame]) {
+        for frame in frames {
+            if let sealed = session?.sending.seal(frame) { out += sealed }
+        }
+        if !frames.isEmpty { wantsOutput = true }
+    }
+
+    /// Closes when the other end took nothing for too long.
+    func checkSendStall() {
+        guard hasUnsent, !writable, thread.now > lastSent, thread.now - lastSent >= shared.configuration.sendStall else { return }
+        shared.logger.info("a peer takes no bytes any more; its connection is dropped")
+        close(.stalled)
+    }
+
+    func touchSent() { lastSent = thread.now }
+
+    func close(_ error: PeerError) {
+        guard !isClosed else { return }
+        isClosed = true
+        if case .file(let descriptor, _, _) = bulkSend { _ = Glibc.close(descriptor) }
+        bulkSend = nil
+        _ = Glibc.close(fd)
+        thread.forget(self)
+        ended(error)
+    }
+}
