@@ -21,6 +21,8 @@ public final class FlistFiles: Sendable {
         public let digest: FlistDigest
         public let bytes: Int64
         public let path: String
+
+        public init(digest: FlistDigest, bytes: Int64, path: String) { (self.digest, self.bytes, self.path) = (digest, bytes, path) }
     }
 
     /// Creates the directory, and removes what a stopped process left half-written.

@@ -19,7 +19,7 @@ extension MeshNode {
             applied.append("upstream.concurrency")
         }
         if new.upstream.maxRate != old.upstream.maxRate {
-            siteUpstream.setRate(new.upstream.maxRate, among: parts.fetchingNodes)
+            siteUpstream.setRate(new.upstream.maxRate)
             applied.append("upstream.maxRate")
         }
         var rest = new

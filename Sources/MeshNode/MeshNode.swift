@@ -7,7 +7,7 @@ internal import Glibc
 internal import Gossip
 internal import GossipTransport
 public import Logging
-public import MeshKeys
+internal import MeshKeys
 public import NodeConfiguration
 internal import PeerExchange
 internal import ReadAPI
@@ -35,7 +35,7 @@ public final class MeshNode: Service {
     let catalogue: CatalogueFile
     let upstreamCounters: UpstreamCounters
     let decoded = DecodedBlockCache(maxBytes: MeshNode.decodedBytes)
-    let siteUpstream = SiteUpstream()
+    let siteUpstream: SiteUpstream
     let isRestored = Setting(false)
     /// The configuration in force: reloads change some of it.
     let current: Setting<Configuration>
@@ -76,12 +76,12 @@ public final class MeshNode: Service {
         fetcher = ChunkFetcher(parts: parts, exchange: exchangeHandle)
         prefetcher = Prefetcher(parts: parts, fetcher: fetcher, catalogue: catalogue)
 
-        let curl = CurlMulti()
+        let rate = ReceiveRate()
+        let curl = CurlMulti(rate: rate)
         upstreamCounters = curl.counters
         let operators = configuration.upstream.urls
         let overrides = configuration.upstream.override
-        if let rate = configuration.upstream.maxRate { curl.rate.set(bytesPerSecond: Int(clamping: rate / 8)) }
-        siteUpstream.set(curl: curl, maxRate: configuration.upstream.maxRate)
+        siteUpstream = SiteUpstream(rate, maxRate: configuration.upstream.maxRate)
         parts.upstream.setOperators(operators.isEmpty ? nil : RoutedUpstream(routes: [], operatorURLs: operators, override: true, curl: curl))
         opener = FlistOpener(
             parts: parts, fetcher: fetcher, files: files, catalogue: catalogue, downloads: FlistDownload(curl: CurlMulti(counters: curl.counters)),

@@ -1,8 +1,8 @@
 internal import BlockingThreads
 internal import ChunkModel
 internal import ChunkStore
-internal import ControlAPI
-internal import ControlModel
+public import ControlAPI
+public import ControlModel
 internal import Flist
 internal import Gossip
 internal import GossipTransport

@@ -86,5 +86,8 @@ public struct ConfigurationError: Error, CustomStringConvertible, Sendable {
     /// File and line, or the environment variable.
     public let place: String
     public let reason: String
+
+    public init(place: String, reason: String) { (self.place, self.reason) = (place, reason) }
+
     public var description: String { "\(place): \(reason)" }
 }

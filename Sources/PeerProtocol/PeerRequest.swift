@@ -57,6 +57,10 @@ public enum RefusalReason: UInt8, Hashable, Sendable, CustomStringConvertible {
     case internalError = 3
     case upstreamFailed = 4
     case shuttingDown = 5
+    /// It waits for the chunk at another node itself.
+    case notOwner = 6
+    /// Nothing that it may open leads to the chunk.
+    case declined = 7
 
     public var description: String {
         switch self {
@@ -66,6 +70,8 @@ public enum RefusalReason: UInt8, Hashable, Sendable, CustomStringConvertible {
         case .internalError: "internal error"
         case .upstreamFailed: "upstream failed"
         case .shuttingDown: "shutting down"
+        case .notOwner: "not the owner at the moment"
+        case .declined: "no upstream that it may open"
         }
     }
 }
