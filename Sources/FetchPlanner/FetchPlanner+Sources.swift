@@ -38,7 +38,9 @@ extension FetchPlanner {
         guard loads[node]?.state(at: now, patience: limits.busyPatience) == .usable else { return nil }
         while let entry = loads[node]?.transferLine.first {
             if isValid(entry) {
-                guard let load = loads[node], let priority = load.transferLine.firstPriority, load.transfers < places(priority) else { break }
+                guard let load = loads[node], let priority = load.transferLine.firstPriority, load.transfers < places(priority) else {
+                    break
+                }
                 loads[node]?.transferLine.popFirst()
                 return entry.id
             }

@@ -10,6 +10,7 @@ extension FetchPlanner {
         wakeAt = nil
         // Sorted wherever order shows, so that the same events lead to the same actions.
         for (node, load) in loads.sorted(by: { $0.key < $1.key }) { lookAfter(node, load, now: now, view: view) }
+        let gone = Set(loads.keys.filter { !view.isLive($0) || isShunned($0, now: now) })
         let endgame = wants.count <= limits.endgameWants
         var overdue: [(id: ChunkID, node: NodeID, tag: RequestTag)] = []
         var slow: [(age: UInt64, id: ChunkID)] = []
@@ -24,7 +25,7 @@ extension FetchPlanner {
             }
             for attempt in want.attempts {
                 guard case .peer(let node, let mode, let tag, let since) = attempt else { continue }
-                if !view.isLive(node) || isShunned(node, now: now) || (mode == .fetch && isOverdue(want, at: node, since: since, now: now)) {
+                if (!gone.isEmpty && gone.contains(node)) || (mode == .fetch && isOverdue(want, at: node, since: since, now: now)) {
                     overdue.append((id, node, tag))
                 } else if want.priority == .foreground || endgame, want.attempts.count == 1, now - since >= hedgeDelay(node) {
                     slow.append((want.age, id))
@@ -37,7 +38,9 @@ extension FetchPlanner {
             makeReady(id)
         }
         for (_, id) in slow.sorted(by: { $0.age < $1.age }) {
-            guard let want = wants[id], let other = sources(of: id, want: want, foreground: true, now: now, view: view).best else { continue }
+            guard let want = wants[id], let other = sources(of: id, want: want, foreground: true, now: now, view: view).best else {
+                continue
+            }
             actions += ask(other, id, mode: .ifHeld, now: now)
         }
         for (_, id) in woken.sorted(by: { $0.age < $1.age }) { makeReady(id) }

@@ -98,11 +98,11 @@ public struct FetchPlanner: Sendable {
     var freed: [NodeID] = []
     /// The earliest end of a rest or of a peer's "busy", since the last `tick`.
     var wakeAt: Duration?
-    private var counts: [Int] = [0, 0, 0]
+    private(set) var counts: [Int] = [0, 0, 0]
     private var nextTag: UInt64 = 1
     private var nextTicket: UInt64 = 1
     private var nextAge: UInt64 = 1
-    private var peerOnlyWants = 0
+    private(set) var peerOnlyWants = 0
 
     public init(me: NodeID, limits: Limits = Limits(), upstreamPlaces: Int = 4) {
         (self.me, self.limits) = (me, limits)

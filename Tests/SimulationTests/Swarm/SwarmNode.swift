@@ -90,7 +90,9 @@ final class SwarmNode {
         let notice = death == .reset ? swarm.setup.lanLatency : swarm.setup.silenceNoticedAfter
         for (tag, request) in outstanding where request.node == peer {
             // Connections notice silence at different times.
-            let jitter: Duration = death == .reset ? .microseconds(Int.random(in: 0..<500, using: &random)) : .milliseconds(Int.random(in: 0..<200, using: &random))
+            let jitter: Duration =
+                death == .reset
+                ? .microseconds(Int.random(in: 0..<500, using: &random)) : .milliseconds(Int.random(in: 0..<200, using: &random))
             swarm.after(notice + jitter) { self.answer(tag, .failed) }
         }
         for (chunk, list) in waiters {
