@@ -14,14 +14,16 @@ extension FetchPlanner {
         let endgame = wants.count <= limits.endgameWants
         var overdue: [(id: ChunkID, node: NodeID, tag: RequestTag)] = []
         var slow: [(age: UInt64, id: ChunkID)] = []
-        var parked: [(age: UInt64, id: ChunkID)] = []
+        var waiting: [(age: UInt64, id: ChunkID)] = []
         var woken: [(age: UInt64, id: ChunkID)] = []
         for (id, want) in wants {
             switch want.standing {
             case .resting(let until) where until > now: wakeAt = min(wakeAt ?? until, until)
             case .resting: woken.append((want.age, id))
-            case .parked where now - want.lookedAt >= limits.lookAgain: parked.append((want.age, id))
             case .parked, .ready, .busy: break
+            }
+            if want.isInLine, now - want.lookedAt >= (want.priority == .foreground ? limits.firstHedge : limits.lookAgain) {
+                waiting.append((want.age, id))
             }
             for attempt in want.attempts {
                 guard case .peer(let node, let mode, let tag, let since) = attempt else { continue }
@@ -44,10 +46,11 @@ extension FetchPlanner {
             actions += ask(other, id, mode: .ifHeld, now: now)
         }
         for (_, id) in woken.sorted(by: { $0.age < $1.age }) { makeReady(id) }
-        for (_, id) in parked.sorted(by: { $0.age < $1.age }).prefix(limits.wantsPerPass) {
+        for (_, id) in waiting.sorted(by: { $0.age < $1.age }).prefix(limits.wantsPerPass) {
             wants[id]?.lookedAt = now
             // Without a better place it keeps the one in line that it has.
             guard let want = wants[id], sources(of: id, want: want, foreground: false, now: now, view: view).best != nil else { continue }
+            wants[id]?.attempts.removeAll { if case .upstreamQueue = $0 { true } else { false } }
             makeReady(id)
         }
         sweep()

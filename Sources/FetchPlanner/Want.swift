@@ -58,6 +58,15 @@ struct Want: Sendable {
     var isWaitedFor: Bool { localWaiters > 0 || peerWaiters > 0 }
     var isIdle: Bool { attempts.isEmpty && verifying.isEmpty }
 
+    /// Whether nothing is under way for it, but it stands in a line or rests.
+    var isInLine: Bool {
+        switch standing {
+        case .parked, .resting: true
+        case .ready: false
+        case .busy: attempts.contains { if case .upstreamQueue = $0 { true } else { false } }
+        }
+    }
+
     /// Whether the chunk waits at another node that acts as its owner.
     var waitsAtOwner: Bool {
         attempts.contains { if case .peer(_, .fetch, _, _) = $0 { true } else { false } }

@@ -191,6 +191,19 @@ import Testing
         #expect(stage.want(id).compactMap(\.asked).allSatisfy { $0.mode == .fetch && $0.node != bad })
     }
 
+    @Test(arguments: [FetchPriority.prefetch, .foreground])
+    func `a want in line, or at rest after failures, sees that a peer has got the chunk`(priority: FetchPriority) {
+        var stage = Stage(others: 1, places: 1)
+        stage.mesh.owners = [stage.me]
+        let ids = someChunks(2)
+        _ = ids.flatMap { stage.want($0, priority) }
+        stage.mesh.holders[ids[1]] = stage.others
+        #expect(stage.untilAction(within: .seconds(6)).compactMap(\.asked).map(\.chunk) == [ids[1]])
+        #expect(stage.upstream(ids[0], .failed("down")) == [])
+        stage.mesh.holders[ids[0]] = stage.others
+        #expect(stage.untilAction(within: .seconds(6)).compactMap(\.asked).map(\.chunk) == [ids[0]])
+    }
+
     @Test func `what waits at a dead node moves on with the next tick`() {
         var stage = Stage(others: 1)
         let id = stage.chunks(1, mine: false)[0]

@@ -20,6 +20,8 @@ final class Swarm {
         var silenceNoticedAfter: Duration = .seconds(2)
         /// Requests to upstream that the site makes at one time, shared out among the live nodes, and what each has at least.
         var sitePlaces = 8
+        /// A node takes itself for an owner only when it has been there for this long, unless it is alone.
+        var newcomerGrace: Duration = .seconds(1)
         var leastPlaces = 1
         /// Wants that a prefetch has at one time.
         var window = 256

@@ -24,7 +24,6 @@ final class SwarmNode {
     private var order: [Int] = []
     private var cursor = 0
     private var wanted: Set<Int> = []
-    private var needed = 0
     private var linkFreeAt: Duration = .zero
     private var outstanding: [RequestTag: (node: Int, chunk: Int)] = [:]
     private var waiters: [Int: [(node: Int, tag: RequestTag)]] = [:]
@@ -40,8 +39,11 @@ final class SwarmNode {
     private var now: Duration { swarm.now }
 
     func start(_ order: [Int]) {
-        (self.order, startedAt, needed) = (order, startedAt ?? now, order.count)
-        swarm.after(swarm.setup.gossip.most) { self.swarm.nodes.forEach { $0.meshChanged() } }
+        self.order = order
+        if startedAt == nil {
+            startedAt = now
+            swarm.after(swarm.setup.gossip.most) { self.swarm.nodes.forEach { $0.meshChanged() } }
+        }
         meshChanged()
         feed()
     }
@@ -61,7 +63,7 @@ final class SwarmNode {
             wanted.insert(chunk)
             perform(planner.want(swarm.chunks[chunk], flist: nil, priority: .prefetch, now: now, view: view) ?? [])
         }
-        if completedAt == nil, order.allSatisfy(held.contains) { completedAt = now }
+        if completedAt == nil, !order.isEmpty, order.allSatisfy(held.contains) { completedAt = now }
     }
 
     func meshChanged() {
@@ -234,7 +236,10 @@ struct SwarmView: MeshView {
     }
 
     func owners(for flist: FlistDigest?) -> [NodeID] {
-        swarm.ids.indices.filter { swarm.knowsAlive($0, observer: me) }.map { swarm.ids[$0] }
+        let live = swarm.ids.indices.filter { swarm.knowsAlive($0, observer: me) }
+        // Those who have just come ask the others, until the others know of them too.
+        let isNew = swarm.now - (swarm.nodes[me].startedAt ?? .zero) < swarm.setup.newcomerGrace && live.count > 1
+        return live.filter { $0 != me || !isNew }.map { swarm.ids[$0] }
     }
 
     func isLive(_ node: NodeID) -> Bool { swarm.indexOf[node].map { swarm.knowsAlive($0, observer: me) } ?? false }

