@@ -130,6 +130,8 @@ public struct FetchPlanner: Sendable {
         _ id: ChunkID, flist: FlistDigest?, priority: FetchPriority, now: Duration, view: some MeshView
     ) -> (answer: PeerWantAnswer, actions: [FetchAction]) {
         if let known = wants[id] {
+            // Who waits takes on no waiter. So along any chain of waiting nodes the times at which each was taken on grow, and a
+            // chain cannot close to a circle, whatever each node believes about the mesh.
             if known.waitsAtOwner && !known.isAtUpstream { return (.notOwner, []) }
         } else {
             guard peerOnlyWants < limits.peerWants else { return (.busy, []) }
@@ -142,7 +144,7 @@ public struct FetchPlanner: Sendable {
         return (.joined, actions)
     }
 
-    /// One waiter gave up. When it was the last, requests to peers are cancelled; a transfer from upstream that has begun goes on,
+    /// One waiter gave up; not to be called for those that `fail` or `failPeers` has ended. When it was the last, requests to peers are cancelled; a transfer from upstream that has begun goes on,
     /// since its bytes are paid for.
     public mutating func abandon(_ id: ChunkID, forPeer: Bool, now: Duration, view: some MeshView) -> [FetchAction] {
         guard var want = wants[id] else { return [] }
