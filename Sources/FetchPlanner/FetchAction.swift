@@ -20,7 +20,11 @@ public enum FetchAction: Sendable, Equatable {
     case ask(NodeID, ChunkID, flist: FlistDigest?, mode: AskMode, priority: FetchPriority, tag: RequestTag)
     case cancel(RequestTag)
     case fetchUpstream(ChunkID, flist: FlistDigest?, priority: FetchPriority)
+    /// Stop it if it still runs; comes also for one that has just ended with `arrived`.
     case cancelUpstream(ChunkID)
+    /// Our way to upstream failed for this chunk: the peers that wait for it here are told (`missing` or `upstreamFailed`), and
+    /// the planner has forgotten them. Those who wait in this node go on waiting.
+    case failPeers(ChunkID, FetchFailure)
     /// The peer said that it has a chunk and did not: forget that claim.
     case dropStaleClaim(NodeID, ChunkID)
     /// The peer's TCP side is gone or silent: let gossip look at once.

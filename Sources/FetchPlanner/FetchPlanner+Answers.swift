@@ -1,13 +1,22 @@
 public import ChunkModel
 internal import MeshKeys
 
-/// What came of the requests, and what time does to them.
+/// What came of the requests.
 extension FetchPlanner {
-    /// How the request `tag` to a peer goes on or ended.
+    /// How the request `tag` to a peer goes on or ended. After `received`, `arrived` or any other answer for the tag is to follow.
     public mutating func peerAnswered(_ tag: RequestTag, _ answer: PeerAnswer, now: Duration, view: some MeshView) -> [FetchAction] {
         guard let id = tags[tag], let want = wants[id] else { return [] }
-        if answer == .corrupt, let node = want.verifying[tag] {
-            return corrupt(from: node, tag: tag, id: id, now: now) + pump(now: now, view: view)
+        if let node = want.verifying[tag] {
+            switch answer {
+            case .pending, .received: return []
+            case .corrupt: return corrupt(from: node, tag: tag, id: id, now: now) + pump(now: now, view: view)
+            case .missing, .busy, .declined, .notOwner, .upstreamFailed, .failed:
+                // It could not be verified or stored here: no fault of the peer.
+                tags[tag] = nil
+                wants[id]?.verifying[tag] = nil
+                makeReady(id)
+                return pump(now: now, view: view)
+            }
         }
         guard
             case .peer(let node, let mode, _, let since)? = want.attempts.first(where: {
@@ -16,9 +25,10 @@ extension FetchPlanner {
         else { return [] }
         guard answer != .pending else { return [] }
 
-        if answer == .received, mode == .ifHeld { loads[node, default: PeerLoad()].noteAnswer(after: now - since) }
-        if answer == .received { loads[node, default: PeerLoad()].failures = 0 }
+        if answer == .received { loads[node, default: PeerLoad()].noteReceived(transferSince: mode == .ifHeld ? since : nil, now: now) }
         var actions = drop(tag, of: id, cancel: false)
+        var pause: Duration?
+        if answer != .notOwner { wants[id]?.refusals = 0 }
         switch answer {
         case .pending: break
         case .received:
@@ -29,24 +39,21 @@ extension FetchPlanner {
             actions.append(.dropStaleClaim(node, id))
             passOver(node, for: id, until: now + limits.passOver)
         case .missing:
-            // The owner's hub does not have it. Ours is asked too, unless it was: routes may differ.
+            // The owner's hub does not have it. Another's may: routes may differ.
             passOver(node, for: id, until: now + limits.passOver)
-            if want.ownUpstream == .untried, !view.owners(for: want.flist).contains(me) { wants[id]?.ownUpstream = .missing }
-            wants[id]?.lastFailure = "upstream does not have it"
-        case .busy(let pause):
-            loads[node, default: PeerLoad()].restUntil = now + min(max(pause, .milliseconds(10)), limits.peerRest)
-        case .declined:
-            declined[Declined(node: node, flist: want.flist)] = now + limits.declinedPause
-        case .notOwner:
-            passOver(node, for: id, until: now + limits.notOwnerPause)
+            wants[id]?.missingAnswers += 1
+        case .busy(let retryAfter): busy(node, until: now + min(max(retryAfter, .milliseconds(10)), limits.peerRest), now: now)
+        case .declined: declined[Declined(node: node, flist: want.flist)] = now + limits.declinedPause
+        case .notOwner: pause = refused(by: node, id, now: now, view: view)
         case .upstreamFailed:
             passOver(node, for: id, until: now + limits.passOver)
+            wants[id]?.upstreamFailures += 1
             wants[id]?.lastFailure = "the owner could not reach upstream"
         case .failed:
             actions += failed(node, now: now)
             passOver(node, for: id, until: now + limits.passOver)
         }
-        requeue(id)
+        if let pause { rest(id, until: now + pause) } else { makeReady(id) }
         return actions + pump(now: now, view: view)
     }
 
@@ -54,65 +61,61 @@ extension FetchPlanner {
     public mutating func upstreamAnswered(_ id: ChunkID, _ answer: UpstreamAnswer, now: Duration, view: some MeshView) -> [FetchAction] {
         guard upstreamActive.remove(id) != nil, var want = wants[id] else { return pump(now: now, view: view) }
         want.attempts.removeAll { if case .upstream = $0 { true } else { false } }
+        let failure: FetchFailure
         switch answer {
-        case .missing: want.ownUpstream = .missing
+        case .missing:
+            want.ownUpstream = .missing
+            want.missingAnswers += 1
+            failure = .missing
         case .failed(let reason):
             want.ownUpstream = .failed
+            want.upstreamFailures += 1
             want.lastFailure = reason
+            failure = .unreachable(reason)
+        }
+        var actions: [FetchAction] = []
+        if want.localWaiters > 0, want.peerWaiters > 0 {
+            // They have other owners to ask, and those could not ask us while we waited for them.
+            want.peerWaiters = 0
+            actions.append(.failPeers(id, failure))
         }
         wants[id] = want
         guard want.isWaitedFor else { return forget(id) + pump(now: now, view: view) }
-        requeue(id)
-        return pump(now: now, view: view)
-    }
-
-    /// Time has passed, or the mesh has changed: gives up what waits at dead nodes or too long, hedges, tries again.
-    public mutating func tick(now: Duration, view: some MeshView) -> [FetchAction] {
-        var actions: [FetchAction] = []
-        declined = declined.filter { $0.value > now }
-        // What was learnt of a node that has gone would pile up where machines come and go.
-        loads = loads.filter { view.isLive($0.key) || $0.value.transfers > 0 || $0.value.waits > 0 || $0.value.shunnedUntil > now }
-        let endgame = wants.count <= limits.endgameWants
-        for (id, want) in wants {
-            for attempt in want.attempts {
-                guard case .peer(let node, let mode, let tag, let since) = attempt else { continue }
-                let patience = want.priority == .foreground ? limits.foregroundPatience : limits.patience
-                if !view.isLive(node) || (mode == .fetch && now - since > patience) {
-                    actions += drop(tag, of: id, cancel: true)
-                    passOver(node, for: id, until: now + limits.passOver)
-                    requeue(id)
-                } else if mode == .ifHeld, want.priority == .foreground || endgame, want.attempts.count == 1,
-                    now - since >= hedgeDelay(node),
-                    let other = quickest(of: usableHolders(of: id, now: now, view: view), for: id, places: .max)
-                {
-                    actions += ask(other, id, mode: .ifHeld, now: now)
-                }
-            }
-        }
+        makeReady(id)
         return actions + pump(now: now, view: view)
     }
 
-    /// When `tick` is due at the latest; `nil` while nothing waits.
-    public func nextDeadline(now: Duration) -> Duration? {
-        guard !wants.isEmpty else { return nil }
-        let hurried = wants.count <= limits.endgameWants || wants.values.contains { $0.priority == .foreground }
-        return now + (hurried ? limits.firstHedge / 2 : .milliseconds(250))
+    mutating func passOver(_ node: NodeID, for id: ChunkID, until: Duration) { wants[id]?.passedOver[node] = until }
+
+    /// How long to wait until the same node is asked again; `nil` when it is the next one's turn.
+    private mutating func refused(by node: NodeID, _ id: ChunkID, now: Duration, view: some MeshView) -> Duration? {
+        guard let want = wants[id] else { return nil }
+        guard want.refusals < limits.notOwnerRetries, view.claimant(of: id) != node else {
+            wants[id]?.refusals = 0
+            passOver(node, for: id, until: now + limits.passOver)
+            return nil
+        }
+        wants[id]?.refusals += 1
+        // Two nodes that refuse each other must not go on doing so in step.
+        let spread = Int(truncatingIfNeeded: Rendezvous.mix(id.prefix64 ^ me.value.prefix64) & 63)
+        return limits.notOwnerPause * (1 << min(want.refusals, 10)) * (64 + spread) / 64
     }
 
-    /// Twice what this peer usually takes, and never less than the first hedge.
-    private func hedgeDelay(_ node: NodeID) -> Duration {
-        guard let load = loads[node] else { return limits.firstHedge }
-        return max(limits.firstHedge, load.chunkTime * max(1, load.transfers) * 2)
+    private mutating func busy(_ node: NodeID, until: Duration, now: Duration) {
+        var load = loads[node, default: PeerLoad()]
+        load.busyUntil = max(load.busyUntil, until)
+        load.busySince = load.busySince ?? now
+        loads[node] = load
+        wakeAt = min(wakeAt ?? until, until)
     }
-
-    private mutating func passOver(_ node: NodeID, for id: ChunkID, until: Duration) { wants[id]?.passedOver[node] = until }
 
     private mutating func failed(_ node: NodeID, now: Duration) -> [FetchAction] {
-        var load = loads[node, default: PeerLoad()]
+        let load = loads[node, default: PeerLoad()]
         let first = load.restUntil <= now
-        if first { load.failures = min(load.failures + 1, 5) }
-        load.restUntil = max(load.restUntil, now + limits.peerRest * load.failures)
-        loads[node] = load
+        let failures = first ? min(load.failures + 1, 5) : load.failures
+        loads[node, default: PeerLoad()].failures = failures
+        loads[node, default: PeerLoad()].restUntil = max(load.restUntil, now + limits.peerRest * failures)
+        leaveLines(of: node)
         return first ? [.suspect(node)] : []
     }
 
@@ -120,14 +123,25 @@ extension FetchPlanner {
         tags[tag] = nil
         wants[id]?.verifying[tag] = nil
         passOver(node, for: id, until: now + limits.shun)
-        var load = loads[node, default: PeerLoad()]
-        load.offences += 1
-        if load.offences >= limits.offences {
-            load.offences = 0
-            load.shunnedUntil = now + limits.shun
+        loads[node, default: PeerLoad()].offences += 1
+        if loads[node, default: PeerLoad()].offences >= limits.offences {
+            loads[node, default: PeerLoad()].offences = 0
+            loads[node, default: PeerLoad()].shunnedUntil = now + limits.shun
+            leaveLines(of: node)
         }
-        loads[node] = load
-        requeue(id)
+        makeReady(id)
         return [.dropStaleClaim(node, id)]
+    }
+
+    /// Those who wait for a place at `node` look elsewhere.
+    mutating func leaveLines(of node: NodeID) {
+        guard let load = loads[node] else { return }
+        for var line in [load.transferLine, load.waitLine] {
+            while let entry = line.popFirst() {
+                if isValid(entry) { makeReady(entry.id) }
+            }
+        }
+        loads[node]?.transferLine = Line()
+        loads[node]?.waitLine = Line()
     }
 }

@@ -3,151 +3,214 @@ internal import MeshKeys
 
 /// Finding a source for the wants that have none.
 extension FetchPlanner {
-    /// Gives work to every free place: upstream first, then wants without a source, most urgent and oldest first.
+    /// Gives work to every free place, to the most urgent and oldest wants first.
+    ///
+    /// A want is looked at when it is new, when an attempt has ended, and when a peer in whose line it stands has a free place:
+    /// the work of a pass depends on what has changed, not on how many wait.
     mutating func pump(now: Duration, view: some MeshView) -> [FetchAction] {
         var actions: [FetchAction] = []
-        var looked = 0
-        for priority in FetchPriority.allCases.reversed() {
-            let line = idle[Int(priority.rawValue)]
-            guard !line.isEmpty else { continue }
-            idle[Int(priority.rawValue)] = []
-            var kept: [ChunkID] = []
-            for (position, id) in line.enumerated() {
-                guard let want = wants[id], want.isIdle, want.priority == priority else { continue }
-                guard looked < limits.wantsPerPass else {
-                    kept += line[position...]
+        var budget = limits.wantsPerPass
+        while budget > 0 {
+            if let entry = ready.popFirst() {
+                guard isValid(entry) else { continue }
+                budget -= 1
+                actions += findSource(entry.id, now: now, view: view)
+            } else if let node = freed.last {
+                if let id = nextInLine(of: node, now: now) {
+                    budget -= 1
+                    actions += findSource(id, now: now, view: view)
+                } else {
+                    freed.removeLast()
+                }
+            } else if upstreamActive.count < upstreamPlaces, let entry = upstreamLine.popFirst() {
+                guard isValid(entry) else { continue }
+                budget -= 1
+                actions += beginUpstream(entry.id, now: now, view: view)
+            } else {
+                break
+            }
+        }
+        return actions
+    }
+
+    /// The first want in the lines of `node` for which it has a place.
+    private mutating func nextInLine(of node: NodeID, now: Duration) -> ChunkID? {
+        guard loads[node]?.state(at: now, patience: limits.busyPatience) == .usable else { return nil }
+        while let entry = loads[node]?.transferLine.first {
+            if isValid(entry) {
+                guard let load = loads[node], let priority = load.transferLine.firstPriority, load.transfers < places(priority) else {
                     break
                 }
-                looked += 1
-                guard want.notBefore <= now else {
-                    kept.append(id)
-                    continue
-                }
-                actions += findSource(id, now: now, view: view)
-                if let left = wants[id], left.isIdle { kept.append(id) }
+                loads[node]?.transferLine.popFirst()
+                return entry.id
             }
-            idle[Int(priority.rawValue)] = kept + idle[Int(priority.rawValue)]
+            loads[node]?.transferLine.popFirst()
         }
-        return actions + fillUpstream(now: now, view: view)
+        while let entry = loads[node]?.waitLine.first {
+            if isValid(entry) {
+                guard let load = loads[node], load.waits < limits.waitsPerPeer else { break }
+                loads[node]?.waitLine.popFirst()
+                return entry.id
+            }
+            loads[node]?.waitLine.popFirst()
+        }
+        return nil
     }
 
     private mutating func findSource(_ id: ChunkID, now: Duration, view: some MeshView) -> [FetchAction] {
+        wants[id]?.standing = .busy
+        wants[id]?.ticket = 0
+        wants[id]?.lookedAt = now
         guard let want = wants[id] else { return [] }
-        let holders = usableHolders(of: id, now: now, view: view)
-        if !holders.isEmpty {
-            let places = limits.transfersPerPeer + (want.priority == .foreground ? 2 : 0)
-            guard let best = quickest(of: holders, for: id, places: places) else { return [] }
-            return ask(best, id, mode: .ifHeld, now: now)
-        }
-        if let claimant = view.claimant(of: id), isUsable(claimant, for: want, now: now), hasWaitPlace(claimant) {
-            return ask(claimant, id, mode: .fetch, now: now)
+        let holders = sources(of: id, want: want, foreground: want.priority == .foreground, now: now, view: view)
+        if let best = holders.best { return ask(best, id, mode: .ifHeld, now: now) }
+        if !holders.full.isEmpty { return park(id, at: holders.full, mode: .ifHeld) }
+
+        if let claimant = view.claimant(of: id) {
+            switch state(of: claimant, for: want, now: now) {
+            case .usable: return askToFetch(claimant, id, now: now)
+            case .busy: return park(id, at: [claimant], mode: .fetch)
+            case .unusable: break
+            }
         }
         let owners = view.owners(for: want.flist)
+        let mayFetch = want.ownUpstream == .untried && owners.contains(me)
         if want.localWaiters == 0 {
             // Only peers wait: they took us for the owner, so the chunk comes from upstream or they are told to look elsewhere.
-            guard want.ownUpstream == .untried, owners.contains(me) else {
-                return give(up: id, want: want)
-            }
-            return queueUpstream(id)
+            return mayFetch ? queueUpstream(id) : give(up: id, want: want)
         }
-        for owner in Rendezvous.ranking(of: id, among: owners) {
-            if owner == me {
-                if want.ownUpstream == .untried { return queueUpstream(id) }
-            } else if isUsable(owner, for: want, now: now), (declined[Declined(node: owner, flist: want.flist)] ?? .zero) <= now {
-                return hasWaitPlace(owner) ? ask(owner, id, mode: .fetch, now: now) : []
+        if want.missingAnswers >= limits.missingAnswers { return mayFetch ? queueUpstream(id) : give(up: id, want: want) }
+        guard want.upstreamFailures < limits.upstreamsPerRound else { return roundOver(id, now: now) }
+        guard let owner = bestOwner(of: id, want: want, among: owners, now: now) else { return roundOver(id, now: now) }
+        if owner == me { return queueUpstream(id) }
+        if state(of: owner, for: want, now: now) == .busy { return park(id, at: [owner], mode: .fetch) }
+        return askToFetch(owner, id, now: now)
+    }
+
+    private mutating func askToFetch(_ node: NodeID, _ id: ChunkID, now: Duration) -> [FetchAction] {
+        guard (loads[node]?.waits ?? 0) < limits.waitsPerPeer else { return park(id, at: [node], mode: .fetch) }
+        return ask(node, id, mode: .fetch, now: now)
+    }
+
+    /// Puts the want in the lines of nodes that have no place for it now. It leaves all when one has.
+    private mutating func park(_ id: ChunkID, at nodes: [NodeID], mode: AskMode) -> [FetchAction] {
+        guard let want = wants[id] else { return [] }
+        wants[id]?.standing = .parked
+        let ticket = takeTicket(id)
+        for node in nodes {
+            switch mode {
+            case .ifHeld: loads[node, default: PeerLoad()].transferLine.append(id, ticket: ticket, priority: want.priority)
+            case .fetch: loads[node, default: PeerLoad()].waitLine.append(id, ticket: ticket, priority: want.priority)
             }
         }
-        return roundOver(id, now: now)
+        return []
     }
 
     private mutating func queueUpstream(_ id: ChunkID) -> [FetchAction] {
         guard let want = wants[id] else { return [] }
         wants[id]?.attempts.append(.upstreamQueue)
-        upstreamLine[Int(want.priority.rawValue)].append(id)
+        upstreamLine.append(id, ticket: takeTicket(id), priority: want.priority)
         return []
+    }
+
+    /// The turn of `id` in the line for upstream has come.
+    private mutating func beginUpstream(_ id: ChunkID, now: Duration, view: some MeshView) -> [FetchAction] {
+        wants[id]?.attempts.removeAll { if case .upstreamQueue = $0 { true } else { false } }
+        wants[id]?.ticket = 0
+        guard let want = wants[id] else { return [] }
+        // Somebody may have got it, or begun to, while it stood in line.
+        let holders = sources(of: id, want: want, foreground: true, now: now, view: view)
+        let claimed = view.claimant(of: id).map { state(of: $0, for: want, now: now) != .unusable } ?? false
+        if holders.best != nil || !holders.full.isEmpty || claimed { return findSource(id, now: now, view: view) }
+        wants[id]?.attempts.append(.upstream)
+        upstreamActive.insert(id)
+        return [.fetchUpstream(id, flist: want.flist, priority: want.priority)]
     }
 
     /// All sources have failed once.
     private mutating func roundOver(_ id: ChunkID, now: Duration) -> [FetchAction] {
         guard var want = wants[id] else { return [] }
         want.rounds += 1
-        if want.ownUpstream == .missing || want.rounds >= limits.rounds { return give(up: id, want: want) }
-        want.notBefore = now + limits.roundPause * (1 << (want.rounds - 1))
+        let rounds = want.priority == .foreground ? limits.rounds : limits.backgroundRounds
+        if want.missingAnswers > 0 || want.rounds >= rounds { return give(up: id, want: want) }
         want.passedOver = [:]
         want.ownUpstream = .untried
+        (want.upstreamFailures, want.refusals) = (0, 0)
         wants[id] = want
+        rest(id, until: now + limits.roundPause * (1 << min(want.rounds - 1, 10)))
         return []
     }
 
     private mutating func give(up id: ChunkID, want: Want) -> [FetchAction] {
         let failure: FetchFailure =
-            want.ownUpstream == .missing
+            want.missingAnswers > 0
             ? .missing : .unreachable(want.lastFailure ?? "no peer holds it and no node of the site reaches an upstream")
         return forget(id) + [.fail(id, failure)]
     }
 
-    // MARK: Upstream
-
-    private mutating func fillUpstream(now: Duration, view: some MeshView) -> [FetchAction] {
-        var actions: [FetchAction] = []
-        while upstreamActive.count < upstreamPlaces, let id = nextInUpstreamLine() {
-            guard var want = wants[id] else { continue }
-            want.attempts.removeAll { if case .upstreamQueue = $0 { true } else { false } }
-            wants[id] = want
-            // Somebody may have got it, or begun to, while it stood in line.
-            let claimant = view.claimant(of: id).flatMap { isUsable($0, for: want, now: now) ? $0 : nil }
-            if !usableHolders(of: id, now: now, view: view).isEmpty || claimant != nil {
-                actions += findSource(id, now: now, view: view)
-                requeue(id)
-                continue
-            }
-            wants[id]?.attempts.append(.upstream)
-            upstreamActive.insert(id)
-            actions.append(.fetchUpstream(id, flist: want.flist, priority: want.priority))
-        }
-        return actions
-    }
-
-    private mutating func nextInUpstreamLine() -> ChunkID? {
-        for priority in FetchPriority.allCases.reversed() {
-            let line = upstreamLine[Int(priority.rawValue)]
-            for (position, id) in line.enumerated() {
-                guard let want = wants[id], want.priority == priority,
-                    want.attempts.contains(where: { if case .upstreamQueue = $0 { true } else { false } })
-                else { continue }
-                upstreamLine[Int(priority.rawValue)].removeFirst(position + 1)
-                return id
-            }
-            upstreamLine[Int(priority.rawValue)] = []
-        }
-        return nil
-    }
-
     // MARK: Peers
 
-    func usableHolders(of id: ChunkID, now: Duration, view: some MeshView) -> [NodeID] {
-        guard let want = wants[id] else { return [] }
-        let asked = want.attempts.compactMap { if case .peer(let node, _, _, _) = $0 { node } else { nil } }
-        return view.holders(of: id).filter { isUsable($0, for: want, now: now) && !asked.contains($0) }
+    /// The highest of the ranking that may be asked, or waited for while it is busy.
+    private func bestOwner(of id: ChunkID, want: Want, among owners: [NodeID], now: Duration) -> NodeID? {
+        var best: (weight: UInt64, node: NodeID)?
+        for owner in owners {
+            let weight = Rendezvous.weight(id.prefix64, owner)
+            if let best, (best.weight, best.node) > (weight, owner) { continue }
+            if owner == me {
+                guard want.ownUpstream == .untried else { continue }
+            } else {
+                guard (declined[Declined(node: owner, flist: want.flist)] ?? .zero) <= now else { continue }
+                switch state(of: owner, for: want, now: now) {
+                case .usable: break
+                case .busy where want.priority < .foreground: break
+                case .busy, .unusable: continue
+                }
+            }
+            best = (weight, owner)
+        }
+        return best?.node
     }
 
-    private func isUsable(_ node: NodeID, for want: Want, now: Duration) -> Bool {
-        node != me && (loads[node]?.isUsable(at: now) ?? true) && (want.passedOver[node] ?? .zero) <= now
-    }
-
-    private func hasWaitPlace(_ node: NodeID) -> Bool { (loads[node]?.waits ?? 0) < limits.waitsPerPeer }
-
-    /// The holder that will probably have sent the chunk first; `nil` when all have as much to do as they may.
+    /// What the holders can do about `id`.
+    ///
+    /// - Returns: `best`: the holder that will probably have sent the chunk first. `full`: while there is none, those to wait for,
+    ///   since they are busy or have as much to do as they may.
     ///
     /// Among equals the chunk itself decides, so that nodes that ask for the same chunks spread over the holders.
-    func quickest(of holders: [NodeID], for id: ChunkID, places: Int) -> NodeID? {
-        let free = holders.filter { (loads[$0]?.transfers ?? 0) < places }
-        return free.min { a, b in
-            let waitA = (loads[a] ?? PeerLoad()).expectedWait
-            let waitB = (loads[b] ?? PeerLoad()).expectedWait
-            if waitA != waitB { return waitA < waitB }
-            let salt = id.prefix64 ^ me.value.prefix64
-            return Rendezvous.mix(salt ^ a.value.prefix64) < Rendezvous.mix(salt ^ b.value.prefix64)
+    func sources(
+        of id: ChunkID, want: Want, foreground: Bool, now: Duration, view: some MeshView
+    ) -> (best: NodeID?, full: [NodeID]) {
+        let holders = view.holders(of: id)
+        guard !holders.isEmpty else { return (nil, []) }
+        let places = places(foreground ? .foreground : .prefetch)
+        let salt = id.prefix64 ^ me.value.prefix64
+        let start = Int(truncatingIfNeeded: Rendezvous.mix(salt) % UInt64(holders.count))
+        var best: (wait: Duration, weight: UInt64, node: NodeID)?
+        var full: [NodeID] = []
+        var considered = 0
+        for step in holders.indices {
+            let node = holders[(start + step) % holders.count]
+            if want.attempts.contains(where: { if case .peer(node, _, _, _) = $0 { true } else { false } }) { continue }
+            let state = state(of: node, for: want, now: now)
+            guard state != .unusable else { continue }
+            guard state == .usable, (loads[node]?.transfers ?? 0) < places else {
+                if full.count < limits.linesPerWant { full.append(node) }
+                continue
+            }
+            let candidate = (
+                wait: (loads[node] ?? PeerLoad()).expectedWait, weight: Rendezvous.mix(salt ^ node.value.prefix64), node: node
+            )
+            if best.map({ (candidate.wait, candidate.weight) < ($0.wait, $0.weight) }) ?? true { best = candidate }
+            considered += 1
+            if considered == limits.holdersConsidered { break }
         }
+        return (best?.node, best == nil ? full : [])
     }
+
+    private func state(of node: NodeID, for want: Want, now: Duration) -> PeerLoad.State {
+        guard node != me, (want.passedOver[node] ?? .zero) <= now else { return .unusable }
+        return loads[node]?.state(at: now, patience: limits.busyPatience) ?? .usable
+    }
+
+    private func places(_ priority: FetchPriority) -> Int { limits.transfersPerPeer + (priority == .foreground ? 2 : 0) }
 }

@@ -29,8 +29,10 @@ public struct FetchPlanner: Sendable {
         public var endgameWants = 3
         /// A source that failed for a chunk is left out for this long.
         public var passOver: Duration = .seconds(10)
-        /// A node that does not take itself for the owner is asked again after this: views settle within a few gossip rounds.
-        public var notOwnerPause: Duration = .milliseconds(500)
+        /// A node that does not take itself for the owner is asked again after this, each time after twice as long, so often:
+        /// it has not yet noticed what we have, a dead owner mostly, and asking yet another node would fetch twice.
+        public var notOwnerPause: Duration = .milliseconds(50)
+        public var notOwnerRetries = 5
         /// A node that may not fetch for an flist is not asked again for it before this.
         public var declinedPause: Duration = .seconds(10)
         /// A peer that could not be reached rests this long times the failures in a row, at most five times.
@@ -38,12 +40,27 @@ public struct FetchPlanner: Sendable {
         /// Wrong bytes from one peer until it is shunned, and for how long.
         public var offences = 3
         public var shun: Duration = .seconds(30)
-        /// How long an owner may say "pending" before the next one is asked: foreground, and everything else.
+        /// A peer that has been busy this long without sending anything counts as failed; a foreground read never waits for a
+        /// busy owner.
+        public var busyPatience: Duration = .seconds(10)
+        /// How long an owner may say "pending" before the next one is asked: foreground; and everything else, counted from the
+        /// last chunk that it sent, since on a slow line the queue at a healthy owner may be much longer than this.
         public var foregroundPatience: Duration = .seconds(20)
         public var patience: Duration = .seconds(180)
-        /// Rounds through all sources before a want fails, and the pause after the first; each further one is twice as long.
+        /// Rounds through all sources before a foreground read fails, and before anything else does (some 30 s in all); the pause
+        /// after the first, each further one twice as long.
         public var rounds = 3
+        public var backgroundRounds = 6
         public var roundPause: Duration = .seconds(1)
+        /// Ways to upstream that are tried in one round: when the hub is down, asking every node would not help.
+        public var upstreamsPerRound = 3
+        /// Answers "upstream does not have it" that are believed; then only our own upstream is still asked.
+        public var missingAnswers = 2
+        /// Holders compared for one chunk, and lines that one want stands in.
+        public var holdersConsidered = 16
+        public var linesPerWant = 4
+        /// A want that stands in line is looked at again after this long: somebody else may hold the chunk meanwhile.
+        public var lookAgain: Duration = .seconds(5)
         public init() {}
     }
 
@@ -72,13 +89,20 @@ public struct FetchPlanner: Sendable {
     var loads: [NodeID: PeerLoad] = [:]
     var declined: [Declined: Duration] = [:]
     var tags: [RequestTag: ChunkID] = [:]
-    /// Wants without a source, oldest first, for each priority; entries that have found one meanwhile are skipped.
-    var idle: [[ChunkID]] = [[], [], []]
-    /// Wants in line for upstream, likewise.
-    var upstreamLine: [[ChunkID]] = [[], [], []]
+    /// Wants for which a source is to be looked for.
+    var ready = Line()
+    /// Wants in line for upstream.
+    var upstreamLine = Line()
     var upstreamActive: Set<ChunkID> = []
+    /// Peers at which a place has become free, whose lines are to be served.
+    var freed: [NodeID] = []
+    /// The earliest end of a rest or of a peer's "busy", since the last `tick`.
+    var wakeAt: Duration?
+    private(set) var counts: [Int] = [0, 0, 0]
     private var nextTag: UInt64 = 1
-    private var peerOnlyWants = 0
+    private var nextTicket: UInt64 = 1
+    private var nextAge: UInt64 = 1
+    private(set) var peerOnlyWants = 0
 
     public init(me: NodeID, limits: Limits = Limits(), upstreamPlaces: Int = 4) {
         (self.me, self.limits) = (me, limits)
@@ -94,10 +118,9 @@ public struct FetchPlanner: Sendable {
         _ id: ChunkID, flist: FlistDigest?, priority: FetchPriority, now: Duration, view: some MeshView
     ) -> [FetchAction]? {
         guard wants[id] != nil || wants.count - peerOnlyWants < limits.localWants else { return nil }
-        let known = wants[id]
+        if let known = wants[id], known.localWaiters == 0 { peerOnlyWants -= 1 }
         enter(id, flist: flist, priority: priority) { $0.localWaiters += 1 }
-        if let known, known.localWaiters == 0 { peerOnlyWants -= 1 }
-        var actions = known.map { raise(id, from: $0.priority, now: now) } ?? []
+        var actions = raise(id, to: priority, now: now)
         actions += pump(now: now, view: view)
         return actions
     }
@@ -107,20 +130,21 @@ public struct FetchPlanner: Sendable {
         _ id: ChunkID, flist: FlistDigest?, priority: FetchPriority, now: Duration, view: some MeshView
     ) -> (answer: PeerWantAnswer, actions: [FetchAction]) {
         if let known = wants[id] {
+            // Who waits takes on no waiter. So along any chain of waiting nodes the times at which each was taken on grow, and a
+            // chain cannot close to a circle, whatever each node believes about the mesh.
             if known.waitsAtOwner && !known.isAtUpstream { return (.notOwner, []) }
         } else {
             guard peerOnlyWants < limits.peerWants else { return (.busy, []) }
             guard view.owners(for: flist).contains(me) else { return (.declined, []) }
             peerOnlyWants += 1
         }
-        let before = wants[id]?.priority
         enter(id, flist: flist, priority: priority) { $0.peerWaiters += 1 }
-        var actions = before.map { raise(id, from: $0, now: now) } ?? []
+        var actions = raise(id, to: priority, now: now)
         actions += pump(now: now, view: view)
         return (.joined, actions)
     }
 
-    /// One waiter gave up. When it was the last, requests to peers are cancelled; a transfer from upstream that has begun goes on,
+    /// One waiter gave up; not to be called for those that `fail` or `failPeers` has ended. When it was the last, requests to peers are cancelled; a transfer from upstream that has begun goes on,
     /// since its bytes are paid for.
     public mutating func abandon(_ id: ChunkID, forPeer: Bool, now: Duration, view: some MeshView) -> [FetchAction] {
         guard var want = wants[id] else { return [] }
@@ -155,28 +179,40 @@ public struct FetchPlanner: Sendable {
     /// Whether the node is shunned for wrong bytes at `now`.
     public func isShunned(_ node: NodeID, now: Duration) -> Bool { loads[node].map { now < $0.shunnedUntil } ?? false }
 
+    var foregroundWants: Int { counts[Int(FetchPriority.foreground.rawValue)] }
+
     // MARK: Inside
 
     private mutating func enter(_ id: ChunkID, flist: FlistDigest?, priority: FetchPriority, _ change: (inout Want) -> Void) {
-        var want = wants[id] ?? Want(flist: flist, priority: priority)
-        let isNew = want.isIdle && wants[id] == nil
-        want.priority = max(want.priority, priority)
+        if var want = wants[id] {
+            want.flist = want.flist ?? flist
+            change(&want)
+            wants[id] = want
+            return
+        }
+        var want = Want(flist: flist, age: nextAge, priority: priority)
+        nextAge += 1
         change(&want)
         wants[id] = want
-        if isNew { idle[Int(want.priority.rawValue)].append(id) }
+        counts[Int(priority.rawValue)] += 1
+        makeReady(id)
     }
 
     /// Moves a want that has become more urgent to the lines of its new priority, and tells an owner that fetches it for us.
-    private mutating func raise(_ id: ChunkID, from old: FetchPriority, now: Duration) -> [FetchAction] {
-        guard let want = wants[id], want.priority > old else { return [] }
+    private mutating func raise(_ id: ChunkID, to priority: FetchPriority, now: Duration) -> [FetchAction] {
+        guard let want = wants[id], priority > want.priority else { return [] }
+        counts[Int(want.priority.rawValue)] -= 1
+        counts[Int(priority.rawValue)] += 1
+        wants[id]?.priority = priority
+        if want.isIdle { makeReady(id) }
         var actions: [FetchAction] = []
-        if want.isIdle { idle[Int(want.priority.rawValue)].append(id) }
         for attempt in want.attempts {
             switch attempt {
-            case .upstreamQueue: upstreamLine[Int(want.priority.rawValue)].append(id)
+            case .upstreamQueue: upstreamLine.append(id, ticket: takeTicket(id), priority: priority)
             case .peer(let node, .fetch, let tag, _):
-                actions += drop(tag, of: id, cancel: true)
+                // In this order the owner never sees itself without a waiter, and drops nothing.
                 actions += ask(node, id, mode: .fetch, now: now)
+                actions += drop(tag, of: id, cancel: true)
             case .peer, .upstream: break
             }
         }
@@ -198,6 +234,7 @@ public struct FetchPlanner: Sendable {
         }
         for tag in want.verifying.keys { tags[tag] = nil }
         if want.localWaiters == 0 { peerOnlyWants -= 1 }
+        counts[Int(want.priority.rawValue)] -= 1
         wants[id] = nil
         return actions
     }
@@ -212,6 +249,7 @@ public struct FetchPlanner: Sendable {
             case .ifHeld: loads[node, default: PeerLoad()].transfers -= 1
             case .fetch: loads[node, default: PeerLoad()].waits -= 1
             }
+            if freed.last != node { freed.append(node) }
             return true
         }
         wants[id] = want
@@ -228,13 +266,32 @@ public struct FetchPlanner: Sendable {
         case .fetch: loads[node, default: PeerLoad()].waits += 1
         }
         want.attempts.append(.peer(node, mode: mode, tag: tag, since: now))
+        (want.standing, want.ticket) = (.busy, 0)
         wants[id] = want
         return [.ask(node, id, flist: want.flist, mode: mode, priority: want.priority, tag: tag)]
     }
 
-    /// Puts a want without a source back in line.
-    mutating func requeue(_ id: ChunkID) {
+    /// Lets the next pass look for a source. Does nothing for a want that has one.
+    mutating func makeReady(_ id: ChunkID) {
         guard let want = wants[id], want.isIdle else { return }
-        idle[Int(want.priority.rawValue)].append(id)
+        wants[id]?.standing = .ready
+        ready.append(id, ticket: takeTicket(id), priority: want.priority)
     }
+
+    /// Lets the want rest until `time`.
+    mutating func rest(_ id: ChunkID, until time: Duration) {
+        guard wants[id]?.isIdle == true else { return }
+        wants[id]?.standing = .resting(until: time)
+        wants[id]?.ticket = 0
+        wakeAt = min(wakeAt ?? time, time)
+    }
+
+    /// A new ticket for the want: all its older entries in lines become invalid.
+    mutating func takeTicket(_ id: ChunkID) -> UInt64 {
+        defer { nextTicket += 1 }
+        wants[id]?.ticket = nextTicket
+        return nextTicket
+    }
+
+    func isValid(_ entry: Line.Entry) -> Bool { wants[entry.id]?.ticket == entry.ticket }
 }

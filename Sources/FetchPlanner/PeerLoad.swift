@@ -6,21 +6,41 @@ struct PeerLoad: Sendable {
     var waits = 0
     /// Smoothed time from asking to having one chunk, with one request under way.
     var chunkTime: Duration = .milliseconds(20)
-    /// Not asked before this time: it was busy, or it failed.
+    /// Not asked before this time, since it failed.
     var restUntil: Duration = .zero
+    /// Not asked before this time, since it was busy. It is waited for: going elsewhere would fetch twice.
+    var busyUntil: Duration = .zero
+    /// The first "busy" since it last sent a chunk.
+    var busySince: Duration?
+    /// When it last sent a chunk.
+    var lastReceived: Duration = .zero
     var failures = 0
     /// Wrong bytes within the current count; shunned when it reaches the limit.
     var offences = 0
     var shunnedUntil: Duration = .zero
 
-    func isUsable(at now: Duration) -> Bool { now >= restUntil && now >= shunnedUntil }
+    /// Wants that it could deliver and that wait for one of its transfers, and for one of its places as owner.
+    var transferLine = Line()
+    var waitLine = Line()
+
+    enum State { case usable, busy, unusable }
+
+    /// - Parameter patience: how long a peer may be busy without sending anything before it counts as failed.
+    func state(at now: Duration, patience: Duration) -> State {
+        if now < restUntil || now < shunnedUntil { return .unusable }
+        guard now < busyUntil else { return .usable }
+        return now - (busySince ?? now) > patience ? .unusable : .busy
+    }
 
     /// When a further request would probably be answered, counted from now.
     var expectedWait: Duration { chunkTime * (transfers + 1) }
 
-    mutating func noteAnswer(after elapsed: Duration) {
-        let one = elapsed / max(1, transfers)
-        chunkTime = (chunkTime * 7 + one) / 8
-        failures = 0
+    /// - Parameter transferSince: when it was asked for a chunk that it held; `nil` when it had to fetch it first.
+    mutating func noteReceived(transferSince: Duration?, now: Duration) {
+        if let transferSince {
+            let one = max(.zero, now - transferSince) / max(1, transfers)
+            chunkTime = (chunkTime * 7 + one) / 8
+        }
+        (failures, busySince, lastReceived) = (0, nil, now)
     }
 }

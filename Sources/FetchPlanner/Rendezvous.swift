@@ -17,7 +17,7 @@ public enum Rendezvous {
         candidates.max { (weight(key, $0), $0) < (weight(key, $1), $1) }
     }
 
-    private static func weight(_ key: UInt64, _ node: NodeID) -> UInt64 { mix(key ^ mix(node.value.prefix64)) }
+    static func weight(_ key: UInt64, _ node: NodeID) -> UInt64 { mix(key ^ mix(node.value.prefix64)) }
 
     /// The finaliser of SplitMix64: every bit of the input changes half of the output's.
     static func mix(_ value: UInt64) -> UInt64 {

@@ -11,7 +11,10 @@ struct Want: Sendable {
         case upstream
     }
 
-    let flist: FlistDigest?
+    /// The flist whose routes lead to it: of the first that wanted it and named one.
+    var flist: FlistDigest?
+    /// Counts up over the wants of this node: the older comes first.
+    let age: UInt64
     var priority: FetchPriority
     /// Readers and jobs of this node. Zero: only peers wait, and then no other owner is asked, so that no two nodes can wait
     /// for each other.
@@ -23,16 +26,46 @@ struct Want: Sendable {
     /// Owners and holders that did not help, until when they are left out for this chunk.
     var passedOver: [NodeID: Duration] = [:]
     var ownUpstream: OwnUpstream = .untried
-    /// Nothing is tried before this time.
-    var notBefore: Duration = .zero
+    var standing: Standing = .busy
+    /// What its valid entries in lines carry; zero while it stands in none.
+    var ticket: UInt64 = 0
+    /// When a source was last looked for.
+    var lookedAt: Duration = .zero
     /// Rounds through all sources without success.
     var rounds = 0
+    /// Answers "upstream does not have it", our own included.
+    var missingAnswers = 0
+    /// Failed ways to upstream in this round, our own included.
+    var upstreamFailures = 0
+    /// Times in a row that the owner did not take itself for the owner.
+    var refusals = 0
     var lastFailure: String?
+
+    /// What a want without a source waits for.
+    enum Standing: Sendable, Equatable {
+        /// It has a source, or one is being looked for at this moment.
+        case busy
+        /// To be looked at in the next pass.
+        case ready
+        /// In the lines of the peers that could deliver it, until one has a free place.
+        case parked
+        /// Nothing is tried before this time.
+        case resting(until: Duration)
+    }
 
     enum OwnUpstream: Sendable { case untried, failed, missing }
 
     var isWaitedFor: Bool { localWaiters > 0 || peerWaiters > 0 }
     var isIdle: Bool { attempts.isEmpty && verifying.isEmpty }
+
+    /// Whether nothing is under way for it, but it stands in a line or rests.
+    var isInLine: Bool {
+        switch standing {
+        case .parked, .resting: true
+        case .ready: false
+        case .busy: attempts.contains { if case .upstreamQueue = $0 { true } else { false } }
+        }
+    }
 
     /// Whether the chunk waits at another node that acts as its owner.
     var waitsAtOwner: Bool {
