@@ -30,16 +30,22 @@ extension ChunkFetcher {
             }
         case .suspect(let node): parts.gossip.noteUnreachable(node)
         case .fail(let chunk, let failure): fail(chunk, failure)
+        case .failPeers(let chunk, let failure): failPeers(chunk, failure)
         }
     }
 
     private func fail(_ chunk: ChunkID, _ failure: FetchFailure) {
-        let (waiters, responders) = state.withLock { state in
+        let waiters = state.withLock { $0.waiters.removeValue(forKey: chunk) ?? [] }
+        for waiter in waiters { waiter.resume(.failure(failure)) }
+        failPeers(chunk, failure)
+    }
+
+    private func failPeers(_ chunk: ChunkID, _ failure: FetchFailure) {
+        let responders = state.withLock { state in
             let responders = state.responders.removeValue(forKey: chunk) ?? []
             for responder in responders { state.asked[responder.id] = nil }
-            return (state.waiters.removeValue(forKey: chunk) ?? [], responders)
+            return responders
         }
-        for waiter in waiters { waiter.resume(.failure(failure)) }
         for responder in responders {
             switch failure {
             case .missing: responder.missing()

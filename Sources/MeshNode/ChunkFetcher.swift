@@ -29,7 +29,7 @@ final class ChunkFetcher: Sendable {
         let isStored: Bool
     }
 
-    struct Waiter {
+    struct Waiter: Sendable {
         let id: UInt64
         let resume: @Sendable (Result<Delivery, any Error>) -> Void
     }
@@ -110,12 +110,12 @@ final class ChunkFetcher: Sendable {
         }
         return try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Delivery?, any Error>) in
-                register(waiter, id, flist: flist, priority: priority) { continuation.resume(with: $0.map { $0 }) } orAlready: {
+                register(waiter, id, flist: flist, priority: priority) { continuation.resume(with: $0.map { Optional($0) }) } orAlready: {
                     continuation.resume(returning: nil)
                 }
             }
         } onCancel: {
-            let given = step { state, now, view in
+            let given = step { state, now, view -> Waiter? in
                 guard let index = state.waiters[id]?.firstIndex(where: { $0.id == waiter }) else { return nil }
                 let found = state.waiters[id]!.remove(at: index)
                 if state.waiters[id]!.isEmpty { state.waiters[id] = nil }

@@ -110,7 +110,7 @@ public final class MeshNode: Service {
                 "exchange": "\(exchange.boundPort.map { "\($0)" } ?? "?")", "cached": "\(parts.store.statistics.chunks)",
             ])
         parts.profileChanged()
-        let ending = try await cancelWhenGracefulShutdown { [self] in
+        let ending = await cancelWhenGracefulShutdown { [self] in
             await Result<Void, any Error>.catching { try await live() }
         }
         exchange.stop()

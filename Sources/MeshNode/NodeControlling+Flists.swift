@@ -6,6 +6,7 @@ public import ControlModel
 internal import Flist
 internal import Gossip
 internal import GossipTransport
+internal import PeerProtocol
 internal import ReadAPI
 internal import UpstreamStores
 
@@ -155,11 +156,9 @@ extension MeshNode {
             guard !holders.isEmpty else { return .init(chunk: chunk.hex, reason: "no node of the site holds it") }
             for holder in holders {
                 guard let member = parts.gossip.member(holder) else { continue }
-                if case .data(let buffer) = await fetcher.exchange.ask(.init(.chunk(chunk, .ifHeld, flist: nil), priority: .prefetch), member),
-                    await parts.threads.run({ Chunk(verifying: buffer, as: chunk) }) != nil
-                {
-                    return nil
-                }
+                let answer = await fetcher.exchange.ask(PeerRequest(.chunk(chunk, .ifHeld, flist: nil), priority: .prefetch), member)
+                guard case .data(let buffer) = answer else { continue }
+                if await parts.threads.run({ Chunk(verifying: buffer, as: chunk) != nil }) { return nil }
             }
             return .init(chunk: chunk.hex, reason: "nodes announce it, but none sent the right bytes")
         case .hub:

@@ -1,0 +1,52 @@
+import ArgumentParser
+import ChunkModel
+import ControlClient
+import Flist
+import FlistTools
+
+struct Get: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Copies a file or a tree out of an flist.")
+
+    @Argument(help: "FLIST:PATH") var target: FlistTarget
+    @Argument(help: "What is made of it: a file, or a directory.") var destination: String
+    @OptionGroup var options: APIOptions
+
+    func run() async throws {
+        var extract = ExtractOptions(destination: destination)
+        extract.path = target.path
+        try await Extraction.run(target.flist, extract, stores: [], client: try options.client())
+    }
+}
+
+/// What `get` and `flist unpack` have in common.
+enum Extraction {
+    static func run(_ name: String, _ options: ExtractOptions, stores: [String], client: ControlClient?) async throws {
+        Interrupt.cleanUpFirst()
+        let access = try await FlistAccess.open(name, stores: stores, client: client)
+        let blocks = BlockReader(access.source)
+        let task = Task {
+            var bar = ProgressBar("extracting")
+            return try await FlistExtractor.extract(access.flist, options, blocks: { try await blocks.plainBlock($0) }) { progress in
+                bar.show(done: progress.bytes, of: max(progress.bytes, 1), note: "\(progress.files) files, \(Terminal.size(progress.bytes))")
+            }
+        }
+        let watch = Task {
+            while !Interrupt.isRequested { try await Task.sleep(for: .milliseconds(50)) }
+            task.cancel()
+        }
+        defer { watch.cancel() }
+        let report: ExtractReport
+        do {
+            report = try await task.value
+        } catch {
+            try Interrupt.check()
+            throw error
+        }
+        try Interrupt.check()
+        for note in report.notes { Terminal.error("chunkmesh: note: \(note)") }
+        for problem in report.problems { Terminal.error("chunkmesh: left out: \(problem)") }
+        if report.problemCount > report.problems.count { Terminal.error("chunkmesh: and \(report.problemCount - report.problems.count) more") }
+        Terminal.error("\(report.files) files, \(report.directories) directories, \(report.links) links, \(Terminal.size(report.bytes))")
+        if report.problemCount > 0 { throw ExitCode(1) }
+    }
+}

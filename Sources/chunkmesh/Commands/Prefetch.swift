@@ -1,0 +1,65 @@
+import ArgumentParser
+import ControlClient
+import ControlModel
+
+struct Prefetch: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Brings an flist and its chunks to this node or site before they are needed.",
+        discussion: "The job belongs to the daemon: it goes on when this command is interrupted, and after a restart of the node.")
+
+    @Argument(help: "Local file, http(s) URL, or known name.") var flist: String
+    @Option(help: "node: this node holds all of it; site: the site holds --copies of every chunk; all: every node does.")
+    var scope: PrefetchScope = .site
+    @Option(help: "Copies of every chunk that the site shall hold (scope site).") var copies: Int?
+    @Flag(help: "Keep the chunks when the cache has to make room.") var pin = false
+    @Flag(name: .customLong("no-wait"), help: "Only start the job.") var noWait = false
+    @Option(help: ArgumentHelp("Only files whose path matches (* and ?; scope node). May be repeated.", valueName: "GLOB")) var path: [String] = []
+    @OptionGroup var options: APIOptions
+
+    func validate() throws {
+        if let copies, !(1...255).contains(copies) { throw ValidationError("--copies takes a number from 1 to 255") }
+        if copies != nil, scope != .site { throw ValidationError("--copies goes with --scope site") }
+        if !path.isEmpty, scope != .node { throw ValidationError("--path goes with --scope node") }
+    }
+
+    func run() throws {
+        let client = try options.client()
+        var job: Job = try client.post(
+            "/v1/prefetch",
+            PrefetchRequest(flist: FlistName.forDaemon(flist), scope: scope, copies: copies, pin: pin, path: path.isEmpty ? nil : path))
+        if !noWait { job = try follow(job, client) }
+        if options.json { try Terminal.json(job) }
+        switch job.state {
+        case .done, .running:
+            if !options.json { Terminal.out(summary(job)) }
+        case .failed, .cancelled:
+            Terminal.error("chunkmesh: prefetch of \(Terminal.quoted(job.flist)) \(job.state.rawValue): \(job.error ?? "")")
+            throw ExitCode(1)
+        }
+    }
+
+    private func follow(_ started: Job, _ client: ControlClient) throws -> Job {
+        var job = started
+        var bar = ProgressBar(Terminal.quoted(job.flist))
+        while job.state == .running {
+            bar.show(done: UInt64(job.doneChunks), of: UInt64(job.chunks), note: note(job))
+            job = try client.get("/v1/jobs/\(job.id)?wait=0.2")
+        }
+        bar.end(done: UInt64(job.doneChunks), of: UInt64(job.chunks), note: note(job))
+        return job
+    }
+
+    private func note(_ job: Job) -> String {
+        let text = "\(job.doneChunks)/\(job.chunks) chunks, \(job.fromPeers) from peers, \(job.fromUpstream) from upstream"
+        return job.error.map { text + "; " + Terminal.quoted($0) } ?? text
+    }
+
+    private func summary(_ job: Job) -> String {
+        let name = Terminal.quoted(job.flist)
+        if job.state == .running { return "\(name): job \(job.id) is running; chunkmesh status shows it" }
+        let sources = "\(job.fromLocal) were here, \(job.fromPeers) came from peers, \(job.fromUpstream) from upstream"
+        return "\(name): \(job.doneChunks) chunks, \(Terminal.size(job.doneBytes)), in \((job.seconds * 100).rounded() / 100) s; on this node \(sources)"
+    }
+}
+
+extension PrefetchScope: @retroactive ExpressibleByArgument {}

@@ -1,0 +1,132 @@
+import BlockingThreads
+import ChunkModel
+import ControlClient
+import Flist
+import FlistTools
+import Glibc
+import UpstreamStores
+
+/// An flist at hand, with the source of its chunks: the daemon where one answers, else the flist's own routes or `--store`.
+struct FlistAccess {
+    let flist: FlistFile
+    let source: any ChunkSource
+    /// A copy made for this command, removed with it.
+    private let temporary: TemporaryFile?
+
+    /// - Parameters:
+    ///   - stores: URLs that chunks are read from, in place of the daemon and the routes.
+    ///   - client: the daemon, if one may be asked.
+    static func open(_ name: String, stores: [String], client: ControlClient?) async throws -> FlistAccess {
+        let local = FlistName.localFile(name)
+        if stores.isEmpty, let client {
+            do {
+                return try await throughDaemon(name, local: local, client)
+            } catch ControlError.noDaemon where local != nil || name.hasPrefix("http") {
+                // Stand-alone then.
+            }
+        }
+        let curl = CurlMulti()
+        var temporary: TemporaryFile?
+        var path = local
+        if path == nil, name.hasPrefix("http://") || name.hasPrefix("https://") {
+            let file = try TemporaryFile()
+            _ = try await FlistDownload(curl: CurlMulti()).fetch(name, to: file.path)
+            (temporary, path) = (file, file.path)
+        }
+        guard let path else { throw ControlError.broken("\(name): no such file, and no daemon was asked for it") }
+        let flist = try await BlockingThreads(count: 1).run { try FlistFile(path: path) }
+        return FlistAccess(flist: flist, source: try UpstreamSource(flist, stores: stores, curl: curl), temporary: temporary)
+    }
+
+    private static func throughDaemon(_ name: String, local: String?, _ client: ControlClient) async throws -> FlistAccess {
+        let resource = try client.open(name)
+        var temporary: TemporaryFile?
+        var path = local
+        if path == nil {
+            let file = try TemporaryFile()
+            try file.fill(from: client, resource + "/image")
+            (temporary, path) = (file, file.path)
+        }
+        let file = path!
+        let flist = try await BlockingThreads(count: 1).run { try FlistFile(path: file) }
+        return FlistAccess(flist: flist, source: DaemonSource(client: client, resource: resource), temporary: temporary)
+    }
+}
+
+/// Chunks by way of the daemon, which has them, or gets them from peers or upstream. Verified here again.
+struct DaemonSource: ChunkSource {
+    /// Requests at one time.
+    static let places = 8
+
+    let client: ControlClient
+    let resource: String
+    let threads = BlockingThreads(count: DaemonSource.places)
+
+    func chunk(_ id: ChunkID, priority: FetchPriority) async throws -> Chunk? {
+        try await threads.run { [client, resource] in
+            let buffer: ChunkBuffer
+            do {
+                buffer = ChunkBuffer(copying: try client.bytes("\(resource)/chunks/\(id.hex)", maxBytes: ChunkLimits.maxStoredBytes))
+            } catch ControlError.refused(404, _) {
+                return nil
+            }
+            guard let chunk = Chunk(verifying: buffer, as: id) else { throw ControlError.broken("the daemon sent wrong bytes for chunk \(id.hex)") }
+            return chunk
+        }
+    }
+}
+
+/// Chunks from the flist's routes, or from stores in their place.
+struct UpstreamSource: ChunkSource {
+    let upstream: RoutedUpstream
+    let threads = BlockingThreads()
+    let pool = ChunkBufferPool()
+
+    init(_ flist: FlistFile, stores: [String], curl: CurlMulti) throws {
+        let routes = flist.routes.map { UpstreamRoute(range: $0.range, url: $0.url) }
+        let urls = try stores.map { $0.contains("://") ? $0 : try DirStore.url(path: $0) }
+        upstream = RoutedUpstream(routes: routes, operatorURLs: urls, override: !urls.isEmpty, curl: curl)
+    }
+
+    func chunk(_ id: ChunkID, priority: FetchPriority) async throws -> Chunk? {
+        do throws(UpstreamError) {
+            return try await upstream.chunk(id, priority: priority, pool: pool) { [threads] buffer, id in
+                await threads.run { Chunk(verifying: buffer, as: id) }
+            }
+        } catch {
+            if case .missing = error { return nil }
+            throw error
+        }
+    }
+}
+
+/// A file that goes with its last reference.
+final class TemporaryFile {
+    let path: String
+
+    init() throws {
+        let directory = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
+        var template = Array((directory + "/chunkmesh-XXXXXX").utf8CString)
+        let descriptor = mkstemp(&template)
+        guard descriptor >= 0 else { throw ControlError.broken("no temporary file can be made in \(directory): \(String(cString: strerror(errno)))") }
+        close(descriptor)
+        path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    deinit { unlink(path) }
+
+    func fill(from client: ControlClient, _ resource: String) throws {
+        let descriptor = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC)
+        guard descriptor >= 0 else { throw ControlError.broken("\(path): \(String(cString: strerror(errno)))") }
+        defer { close(descriptor) }
+        var isFull = false
+        do {
+            try client.stream(resource, range: nil) { piece in
+                isFull = !Terminal.write(descriptor, piece)
+                return !isFull
+            }
+        } catch ControlError.stopped where isFull {
+            throw ControlError.broken("\(path): \(String(cString: strerror(errno)))")
+        }
+    }
+}
