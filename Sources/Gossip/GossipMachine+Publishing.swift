@@ -175,7 +175,10 @@ extension GossipMachine {
             } else if let changed {
                 for value in [true, false] {
                     let indices = changed.filter { bitmap.contains($0) == value }.sorted()
-                    Self.encode(indices, slot, value ? ChangeCode.setRuns : ChangeCode.clearRuns, &writer) { cut() }
+                    for change in Self.changes(indices, slot, value ? ChangeCode.setRuns : ChangeCode.clearRuns) {
+                        writer.raw(change)
+                        cut()
+                    }
                 }
             } else {
                 writer.byte(ChangeCode.bitmap)
@@ -198,7 +201,8 @@ extension GossipMachine {
     }
 
     /// Sorted indices as runs, a hundred to a change.
-    private static func encode(_ indices: [Int], _ slot: UInt64, _ code: UInt8, _ writer: inout WireWriter, cut: () -> Void) {
+    private static func changes(_ indices: [Int], _ slot: UInt64, _ code: UInt8) -> [[UInt8]] {
+        var out: [[UInt8]] = []
         var runs: [Range<Int>] = []
         for index in indices {
             if let last = runs.last, last.upperBound == index {
@@ -209,6 +213,7 @@ extension GossipMachine {
         }
         for first in stride(from: 0, to: runs.count, by: 100) {
             let some = runs[first..<min(first + 100, runs.count)]
+            var writer = WireWriter()
             writer.byte(code)
             writer.number(slot)
             writer.number(some.count)
@@ -218,8 +223,9 @@ extension GossipMachine {
                 writer.number(run.count)
                 end = run.upperBound
             }
-            cut()
+            out.append(writer.bytes)
         }
+        return out
     }
 
     // MARK: What others publish

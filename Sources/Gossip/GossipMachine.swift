@@ -84,7 +84,7 @@ public struct GossipMachine: Sendable {
     /// When `tick` is wanted next. May be in the past.
     public var nextDeadline: UInt64 {
         var at = min(nextReconnect, nextExchange)
-        if !roster.isEmpty { at = min(at, nextProbe) }
+        if !roster.isEmpty && !isLeaving { at = min(at, nextProbe) }
         if !queue.isEmpty && !roster.isEmpty || !pending.isEmpty { at = min(at, nextGossip) }
         if roster.isEmpty && !isLeaving && !joinAddresses.isEmpty { at = min(at, nextJoin) }
         for probe in probes.values { at = min(at, probe.deadline) }
