@@ -72,7 +72,15 @@ extension GossipTransport {
             let group = try? SocketAddress(ipAddress: text, port: Int(configuration.multicastPort))
         else { return }
         do {
-            try await multicast.joinGroup(group, device: device).get()
+            // NIO joins no group on loopback, which lacks the interface's flag though the kernel does it.
+            if !isIPv6, let options = channel as? any SocketOptionProvider, let raw = device.address,
+                let (local, _) = Self.nodeAddress(raw), let (node, _) = Self.nodeAddress(group)
+            {
+                let membership = RawAddress.membership4(of: node, on: local)
+                try await options.unsafeSetSocketOption(level: .ip, name: .ip_add_membership, value: membership).get()
+            } else {
+                try await multicast.joinGroup(group, device: device).get()
+            }
         } catch {
             logger.debug("multicast group not joined", metadata: ["interface": "\(device.name)", "cause": "\(error)"])
         }

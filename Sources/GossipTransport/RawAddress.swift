@@ -26,4 +26,9 @@ enum RawAddress {
         withUnsafeMutableBytes(of: &raw.sin6_addr) { $0.copyBytes(from: address.ip.prefix(16)) }
         return raw
     }
+
+    /// Membership in a group on the interface that has the address `local`.
+    static func membership4(of group: NodeAddress, on local: NodeAddress) -> ip_mreq {
+        ip_mreq(imr_multiaddr: host4(group), imr_interface: host4(local))
+    }
 }
