@@ -1,0 +1,43 @@
+public import ChunkModel
+public import MeshKeys
+
+/// What the machine wants done. The order of one answer's directives is kept by the shell.
+public enum GossipDirective: Sendable, Equatable {
+    /// One datagram of at most `GossipLimits.datagramBytes`, to be sealed and sent.
+    case send(to: NodeAddress, [UInt8])
+    /// A request for `receiveStateRequest` of the node at `address`, too large for datagrams. The answer goes to
+    /// `receiveStateReply`; when there is none, `stateExchangeFailed` makes the machine try datagrams.
+    case exchangeState(with: NodeID, at: NodeAddress, [UInt8])
+    case event(GossipEvent)
+}
+
+/// What happened to the machine's view. Each is said once it is visible through the machine's properties.
+public enum GossipEvent: Sendable, Equatable {
+    case joined(Member)
+    /// A suspicion was refuted, or a node that was dead or had left is back.
+    case alive(Member)
+    case suspect(Member)
+    case dead(Member)
+    case left(Member)
+    /// Name, site, address or incarnation changed.
+    case updated(Member)
+    case factsChanged(of: NodeID)
+    case availabilityChanged(of: NodeID, FlistDigest)
+}
+
+/// Counters since the start; each names one way in which input was refused or a bound was met.
+public struct GossipCounters: Sendable, Equatable {
+    public var datagramsReceived: UInt64 = 0
+    public var datagramsSent: UInt64 = 0
+    public var bytesSent: UInt64 = 0
+    public var malformed: UInt64 = 0
+    public var otherVersion: UInt64 = 0
+    public var membersRefused: UInt64 = 0
+    public var contentsRefused: UInt64 = 0
+    public var transfersAbandoned: UInt64 = 0
+    /// Datagrams and records that carry this node's own identity but are not its own.
+    public var identityConflicts: UInt64 = 0
+    public var refutations: UInt64 = 0
+    public var probesFailed: UInt64 = 0
+    public var stateExchanges: UInt64 = 0
+}

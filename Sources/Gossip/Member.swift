@@ -1,0 +1,82 @@
+public import MeshKeys
+
+/// What a member is taken to be. The raw value is the one on the wire, and grows with what it takes to overrule it.
+public enum MemberState: UInt8, Sendable {
+    case alive = 0
+    /// Did not answer; counts as living until its time to refute is over.
+    case suspect = 1
+    case dead = 2
+    /// Said goodbye.
+    case left = 3
+
+    public var isLive: Bool { self == .alive || self == .suspect }
+}
+
+/// One node of the mesh as this machine knows it.
+public struct Member: Hashable, Sendable {
+    /// Who the node is, what it is called and where it listens.
+    public var id: NodeID
+    public var name: String
+    public var site: String
+    public var address: NodeAddress
+    /// Raised by the node alone, to overrule what others say of it.
+    public internal(set) var incarnation: UInt64
+    /// The incarnation that the node started with: tells the records of two runs apart.
+    public internal(set) var epoch: UInt64
+    public internal(set) var state: MemberState
+    /// When it got this state, nanoseconds of the machine's clock.
+    public internal(set) var since: UInt64
+    /// Smoothed time from probe to answer in nanoseconds; `nil` until a probe was answered.
+    public internal(set) var roundTrip: UInt64?
+
+    /// - Parameter incarnation: seconds of the wall clock at start do, so that a restarted node overrules its own past.
+    public init(id: NodeID, name: String, site: String, address: NodeAddress, incarnation: UInt64) {
+        self.id = id
+        self.name = Self.cut(name)
+        self.site = Self.cut(site)
+        self.address = address
+        self.incarnation = incarnation
+        epoch = incarnation
+        state = .alive
+        since = 0
+    }
+
+    /// As much of `text` as fits, in whole characters.
+    private static func cut(_ text: String) -> String {
+        var text = text
+        while text.utf8.count > GossipLimits.nameBytes { text.removeLast() }
+        return text
+    }
+
+    func encode(to writer: inout WireWriter) {
+        writer.node(id)
+        writer.number(incarnation)
+        writer.number(incarnation &- epoch)
+        writer.byte(state.rawValue)
+        writer.string(Array(name.utf8))
+        writer.string(Array(site.utf8))
+        writer.address(address)
+    }
+
+    init(from reader: inout WireReader) throws {
+        id = try reader.node()
+        incarnation = try reader.number()
+        let age = try reader.number()
+        guard age <= incarnation, incarnation < 1 << 62 else { throw WireError() }
+        epoch = incarnation - age
+        guard let state = MemberState(rawValue: try reader.byte()) else { throw WireError() }
+        self.state = state
+        name = String(decoding: try reader.string(upTo: GossipLimits.nameBytes), as: UTF8.self)
+        site = String(decoding: try reader.string(upTo: GossipLimits.nameBytes), as: UTF8.self)
+        // Bytes that are no UTF-8 grow when repaired.
+        guard name.utf8.count <= GossipLimits.nameBytes, site.utf8.count <= GossipLimits.nameBytes else { throw WireError() }
+        address = try reader.address()
+        since = 0
+        roundTrip = nil
+    }
+
+    /// Same data, whatever this machine thinks of the node's state.
+    func describesSame(as other: Member) -> Bool {
+        id == other.id && name == other.name && site == other.site && address == other.address
+    }
+}
