@@ -6,6 +6,8 @@ internal import Glibc
 /// the main thread. They end when the last reference goes, after what was queued is done.
 public final class BlockingThreads: Sendable {
     private let queue = JobQueue()
+    /// Threads that were granted.
+    public let count: Int
 
     /// - Parameter count: threads; when the system grants fewer, those work alone. Traps when it grants none, since nothing could be
     ///   done then.
@@ -13,6 +15,7 @@ public final class BlockingThreads: Sendable {
         var started = 0
         for _ in 0..<max(1, count) where Self.startThread({ [queue] in queue.work() }) { started += 1 }
         precondition(started > 0, "the system grants no thread")
+        self.count = started
     }
 
     deinit { queue.close() }

@@ -56,7 +56,8 @@ public struct ControlAPI: Service {
             try await application.run()
         } catch is CancellationError {
         } catch {
-            throw ControlAPIError(line: "the API cannot listen on \(place): \(error); is another daemon running? Set api.listen or api.socket")
+            throw ControlAPIError(
+                line: "the API cannot listen on \(place): \(error); is another daemon running? Set api.listen or api.socket")
         }
     }
 }

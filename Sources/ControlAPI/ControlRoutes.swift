@@ -1,3 +1,4 @@
+internal import ChunkModel
 internal import ControlModel
 internal import HTTPTypes
 internal import Hummingbird
@@ -67,6 +68,17 @@ enum ControlRoutes {
                 }
             }
         }
+        router.get("/v1/flists/:name/image") { request, _ in
+            try await reporting { FileAnswer.make(try await node.image(try name(in: request)), request: request) }
+        }
+        router.get("/v1/flists/:name/chunks/:id") { request, context in
+            try await reporting {
+                guard let id = ChunkID(hex: try context.parameters.require("id")) else {
+                    throw NodeError.badRequest("a chunk id has 32 or 64 hex digits")
+                }
+                return FileAnswer.chunk(try await node.chunk(try name(in: request), id: id))
+            }
+        }
         for method in [HTTPRequest.Method.get, .head] {
             router.on("/v1/flists/:name/files/**", method: method) { request, _ in
                 try await reporting {
@@ -87,7 +99,9 @@ enum ControlRoutes {
 
     /// The path in `/v1/flists/NAME/tree/PATH`.
     private static func path4(in request: Request) throws(NodeError) -> [UInt8] {
-        guard let bytes = RequestPath.bytes(of: request.uri.path, after: 4) else { throw .badRequest("the path has a broken percent escape") }
+        guard let bytes = RequestPath.bytes(of: request.uri.path, after: 4) else {
+            throw .badRequest("the path has a broken percent escape")
+        }
         return bytes.isEmpty ? [UInt8(ascii: "/")] : bytes
     }
 

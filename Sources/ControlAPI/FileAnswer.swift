@@ -9,7 +9,9 @@ enum FileAnswer {
         let modified = HTTPDate.format(file.mtime)
         var headers: HTTPFields = [.eTag: tag, .lastModified: modified, .acceptRanges: "bytes", .contentType: "application/octet-stream"]
         if let known = request.headers[.ifNoneMatch] {
-            if known == "*" || known.split(separator: ",").contains(where: { $0.drop { $0 == " " || $0 == "W" || $0 == "/" }.prefix(tag.count) == tag }) {
+            if known == "*"
+                || known.split(separator: ",").contains(where: { $0.drop { $0 == " " || $0 == "W" || $0 == "/" }.prefix(tag.count) == tag })
+            {
                 return Response(status: .notModified, headers: headers)
             }
         } else if request.headers[.ifModifiedSince] == modified {
@@ -26,6 +28,12 @@ enum FileAnswer {
             headers[.contentRange] = "bytes \(range.lowerBound)-\(range.upperBound - 1)/\(file.size)"
             return content(of: file, range, status: .partialContent, headers: headers, request: request)
         }
+    }
+
+    static func chunk(_ chunk: Chunk) -> Response {
+        var buffer = ByteBufferAllocator().buffer(capacity: chunk.byteCount)
+        chunk.buffer.withBytes { _ = buffer.writeBytes($0) }
+        return Response(status: .ok, headers: [.contentType: "application/octet-stream"], body: .init(byteBuffer: buffer))
     }
 
     private static func content(

@@ -9,7 +9,9 @@ struct LocalOnly<Context: RequestContext>: RouterMiddleware {
         _ request: Request, context: Context, next: @concurrent (Request, Context) async throws -> Response
     ) async throws -> Response {
         let authority = request.head.authority ?? ""
-        guard Self.isAddress(authority) else { return answer(.forbidden, "the API is reached by address or as localhost, not as \(authority)") }
+        guard Self.isAddress(authority) else {
+            return answer(.forbidden, "the API is reached by address or as localhost, not as \(authority)")
+        }
         if let origin = request.headers[.origin], origin != "http://\(authority)" {
             return answer(.forbidden, "pages of other origins may not use the API")
         }

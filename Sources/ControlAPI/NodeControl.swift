@@ -20,6 +20,10 @@ public protocol NodeControl: Sendable {
     ///   - after: inode number that the page before ended with, in a long directory.
     func tree(_ flist: String, path: [UInt8], after: Int64?) async throws(NodeError) -> Tree
     func file(_ flist: String, path: [UInt8]) async throws(NodeError) -> any ServedFile
+    /// The flist file itself.
+    func image(_ flist: String) async throws(NodeError) -> any ServedFile
+    /// The stored bytes of a chunk of the flist, verified; fetched when they are not here.
+    func chunk(_ flist: String, id: ChunkID) async throws(NodeError) -> Chunk
     func verifyCache() async throws(NodeError) -> CacheReport
     func collectGarbage() async throws(NodeError) -> CacheReport
     /// Figures in Prometheus' text format.

@@ -22,7 +22,9 @@ public struct ControlClient: Sendable {
         try decode(try exchange("GET", path, body: nil))
     }
 
-    public func post<Answer: Decodable>(_ path: String, _ body: (some Encodable)?, as type: Answer.Type = Answer.self) throws(ControlError) -> Answer {
+    public func post<Answer: Decodable>(_ path: String, _ body: (some Encodable)?, as type: Answer.Type = Answer.self) throws(ControlError)
+        -> Answer
+    {
         var encoded: [UInt8] = Array("{}".utf8)
         if let body {
             guard let json = try? JSONEncoder().encode(body) else { throw .broken("the request cannot be written as JSON") }
@@ -33,6 +35,13 @@ public struct ControlClient: Sendable {
 
     public func delete<Answer: Decodable>(_ path: String, as type: Answer.Type = Answer.self) throws(ControlError) -> Answer {
         try decode(try exchange("DELETE", path, body: nil))
+    }
+
+    /// A body of at most `maxBytes`, as it is.
+    public func bytes(_ path: String, maxBytes: Int) throws(ControlError) -> [UInt8] {
+        let sink = Sink(limit: maxBytes, receive: nil)
+        try perform("GET", path, body: nil, range: nil, sink: sink)
+        return sink.bytes
     }
 
     /// Content of a file, or a range of it, in pieces as they come.
@@ -118,7 +127,9 @@ public struct ControlClient: Sendable {
         if sink.stopped { return }
         guard result == CURLE_OK else {
             let reason = String(cString: curl_easy_strerror(result))
-            if result == CURLE_COULDNT_CONNECT || result == CURLE_COULDNT_RESOLVE_HOST || (result == CURLE_OPERATION_TIMEDOUT && status == 0) {
+            if result == CURLE_COULDNT_CONNECT || result == CURLE_COULDNT_RESOLVE_HOST
+                || (result == CURLE_OPERATION_TIMEDOUT && status == 0)
+            {
                 throw .noDaemon(endpoint, reason.lowercased())
             }
             throw .broken("the connection to the daemon at \(endpoint) broke: \(reason.lowercased())")

@@ -39,7 +39,8 @@ public enum ControlError: Error, Sendable, Equatable, CustomStringConvertible {
     public var description: String {
         switch self {
         case .usage(let line): line
-        case .noDaemon(let endpoint, let reason): "no daemon answers at \(endpoint) (\(reason)); start chunkmeshd, or say where it is with --api"
+        case .noDaemon(let endpoint, let reason):
+            "no daemon answers at \(endpoint) (\(reason)); start chunkmeshd, or say where it is with --api"
         case .refused(_, let line): line
         case .broken(let line): line
         case .stopped: "interrupted"

@@ -89,7 +89,8 @@ public struct Peers: Codable, Sendable, Equatable {
         /// It sent wrong bytes too often and is not asked for now.
         public var shunned: Bool
         public init(
-            name: String, id: String, site: String, address: String, state: State, rttMs: Double?, chunks: Int, bytesFrom: UInt64, bytesTo: UInt64,
+            name: String, id: String, site: String, address: String, state: State, rttMs: Double?, chunks: Int, bytesFrom: UInt64,
+            bytesTo: UInt64,
             verifyFailed: UInt64, shunned: Bool
         ) {
             (self.name, self.id, self.site, self.address, self.state, self.rttMs) = (name, id, site, address, state, rttMs)

@@ -13,7 +13,9 @@ public struct Status: Codable, Sendable, Equatable {
             public var complete: Bool
             /// Copies of the rarest chunk.
             public var minCopies: Int
-            public init(chunks: Int, complete: Bool, minCopies: Int) { (self.chunks, self.complete, self.minCopies) = (chunks, complete, minCopies) }
+            public init(chunks: Int, complete: Bool, minCopies: Int) {
+                (self.chunks, self.complete, self.minCopies) = (chunks, complete, minCopies)
+            }
         }
         public var name: String
         public var digest: String
@@ -25,7 +27,9 @@ public struct Status: Codable, Sendable, Equatable {
         public var node: Node
         public var site: Site
         public init(name: String, digest: String, chunks: Int, bytes: UInt64, pinned: Bool, node: Node, site: Site) {
-            (self.name, self.digest, self.chunks, self.bytes, self.pinned, self.node, self.site) = (name, digest, chunks, bytes, pinned, node, site)
+            (self.name, self.digest, self.chunks, self.bytes, self.pinned, self.node, self.site) = (
+                name, digest, chunks, bytes, pinned, node, site
+            )
         }
     }
     public var flists: [Flist]
@@ -112,7 +116,8 @@ public struct TreeEntry: Codable, Sendable, Equatable {
     /// Major and minor number of a device.
     public var rdev: [UInt32]?
     public init(
-        name: String, nameHex: String? = nil, type: Kind, size: UInt64, mode: String, mtime: Int64, uid: UInt32, gid: UInt32, target: String? = nil,
+        name: String, nameHex: String? = nil, type: Kind, size: UInt64, mode: String, mtime: Int64, uid: UInt32, gid: UInt32,
+        target: String? = nil,
         rdev: [UInt32]? = nil
     ) {
         (self.name, self.nameHex, self.type, self.size, self.mode) = (name, nameHex, type, size, mode)

@@ -1,3 +1,4 @@
+internal import BlockingThreads
 internal import BlockCodec
 public import ChunkModel
 public import Flist
@@ -9,10 +10,10 @@ public final class BlockReader: Sendable {
     private let threads: BlockingThreads
     private let pool = ChunkBufferPool(keep: 32)
 
-    public init(_ source: any ChunkSource, priority: FetchPriority = .foreground) throws {
+    public init(_ source: any ChunkSource, priority: FetchPriority = .foreground) {
         self.source = source
         self.priority = priority
-        threads = try BlockingThreads(count: BlockingThreads.machineThreads)
+        threads = BlockingThreads(count: BlockingThreads.machineThreads)
     }
 
     /// - Throws: `ToolError` when no source has the chunk, `BlockError` when it doesn't decode, and what the source throws.
@@ -30,21 +31,21 @@ public final class DirStoreSource: ChunkSource {
     private let threads: BlockingThreads
     private let pool = ChunkBufferPool(keep: 32)
 
-    public init(_ stores: [DirStore]) throws {
+    public init(_ stores: [DirStore]) {
         self.stores = stores.map { (0...255, $0) }
         unsupported = []
-        threads = try BlockingThreads(count: BlockingThreads.machineThreads)
+        threads = BlockingThreads(count: BlockingThreads.machineThreads)
     }
 
     /// - Parameter routes: those that are not `dir://` are passed over, and named when nothing else has a chunk.
-    public init(routes: [Route]) throws {
+    public init(routes: [Route]) {
         var stores: [(range: ClosedRange<UInt8>, store: DirStore)] = []
         var unsupported: [Route] = []
         for route in routes {
             if let store = try? DirStore(url: route.url) { stores.append((route.range, store)) } else { unsupported.append(route) }
         }
         (self.stores, self.unsupported) = (stores, unsupported)
-        threads = try BlockingThreads(count: BlockingThreads.machineThreads)
+        threads = BlockingThreads(count: BlockingThreads.machineThreads)
     }
 
     public func chunk(_ id: ChunkID, priority: FetchPriority) async throws -> Chunk? {

@@ -1,3 +1,4 @@
+internal import BlockingThreads
 internal import BlockCodec
 internal import ChunkModel
 internal import Flist
@@ -60,8 +61,8 @@ final class EncodePipeline {
     /// Called on the reader's thread with each finished block, in order.
     private let deliver: (Int64, Done) throws -> Void
 
-    init(workers: Int, stores: [PackStore], deliver: @escaping (Int64, Done) throws -> Void) throws {
-        threads = try BlockingThreads(count: workers)
+    init(workers: Int, stores: [PackStore], deliver: @escaping (Int64, Done) throws -> Void) {
+        threads = BlockingThreads(count: workers)
         limit = threads.count * Self.blocksPerThread
         pool = ChunkBufferPool(keep: 3 * limit)
         self.stores = stores

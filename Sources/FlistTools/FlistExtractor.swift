@@ -1,3 +1,4 @@
+internal import BlockingThreads
 internal import ChunkModel
 public import Flist
 internal import Glibc
@@ -22,7 +23,7 @@ public enum FlistExtractor {
         _ flist: FlistFile, _ options: ExtractOptions, blocks: @escaping PlainBlockSource,
         progress: (@Sendable (ExtractProgress) -> Void)? = nil
     ) async throws -> ExtractReport {
-        let threads = try BlockingThreads(count: max(4, BlockingThreads.machineThreads))
+        let threads = BlockingThreads(count: max(4, BlockingThreads.machineThreads))
         let run = ExtractRun(flist: flist, options: options, blocks: blocks, threads: threads, progress: progress)
         let start = try await threads.run {
             try flist.checkIntegrity()
@@ -63,7 +64,7 @@ public enum FlistExtractor {
             try await group.waitForAll()
         }
         try Task.checkCancellation()
-        try await threads.run { tree.finishDirectories() }
+        await threads.run { tree.finishDirectories() }
         return run.report
     }
 }

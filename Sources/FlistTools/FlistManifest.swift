@@ -1,3 +1,4 @@
+internal import BlockingThreads
 internal import ChunkModel
 public import Flist
 internal import Glibc
@@ -9,7 +10,7 @@ public enum FlistManifest {
     ///
     /// - Returns: the lines, and what had to be left out.
     public static func lines(_ flist: FlistFile, blocks: @escaping PlainBlockSource) async throws -> (lines: [String], problems: [String]) {
-        let threads = try BlockingThreads(count: 2)
+        let threads = BlockingThreads(count: 2)
         var lines: [(path: [UInt8], line: String)] = [([UInt8(ascii: "/")], line(flist.root(), path: [UInt8(ascii: "/")], hash: nil))]
         var problems: [String] = []
         var walker = FlistWalker(flist, below: flist.root())

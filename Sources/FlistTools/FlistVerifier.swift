@@ -1,3 +1,4 @@
+internal import BlockingThreads
 internal import BlockCodec
 public import ChunkModel
 public import Flist
@@ -34,7 +35,7 @@ public enum FlistVerifier {
     public static func verify(
         _ flist: FlistFile, source: any ChunkSource, priority: FetchPriority = .prefetch, progress: ((Int, Int) -> Void)? = nil
     ) async throws -> VerifyReport {
-        let threads = try BlockingThreads(count: BlockingThreads.machineThreads)
+        let threads = BlockingThreads(count: BlockingThreads.machineThreads)
         let pool = ChunkBufferPool(keep: 2 * chunksInFlight)
         let (blocks, badRows) = try await threads.run {
             try flist.checkIntegrity()

@@ -53,6 +53,8 @@ public struct PackOptions: Sendable {
     public var output: String
     /// Every id must be covered by at least one.
     public var stores: [PackStore]
+    /// Recorded in place of the stores' own URLs, when there are any: where readers find what was stored.
+    public var routes: [Route] = []
     public var tags: [FlistTag] = []
     /// Records passwords of store URLs in the flist, for all to read.
     public var keepPasswords = false

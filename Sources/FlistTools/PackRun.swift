@@ -1,3 +1,4 @@
+internal import BlockingThreads
 internal import ChunkModel
 internal import Flist
 internal import Glibc
@@ -39,7 +40,7 @@ final class PackRun {
         self.writer = writer
         let tally = Tally()
         self.tally = tally
-        pipeline = try EncodePipeline(workers: options.workers ?? BlockingThreads.machineThreads, stores: options.stores) { ino, done in
+        pipeline = EncodePipeline(workers: options.workers ?? BlockingThreads.machineThreads, stores: options.stores) { ino, done in
             tally.report.newChunks += done.stored
             tally.report.newBytes += UInt64(done.stored * done.storedBytes)
             guard !tally.dropped.contains(ino) else { return }
@@ -53,8 +54,9 @@ final class PackRun {
     }
 
     func run() throws -> PackReport {
-        for store in options.stores {
-            try writer.add(route: Route(range: store.range, url: options.keepPasswords ? store.url : PackStore.withoutPassword(store.url)))
+        let routes = options.routes.isEmpty ? options.stores.map { Route(range: $0.range, url: $0.url) } : options.routes
+        for route in routes {
+            try writer.add(route: Route(range: route.range, url: options.keepPasswords ? route.url : PackStore.withoutPassword(route.url)))
         }
         for tag in options.tags { try writer.add(tag: tag) }
         if progress != nil { tally.state.bytesTotal = try measure() }

@@ -24,7 +24,8 @@ final class CatalogueFile: Sendable {
 
     func flists() throws -> [FlistRecord] {
         try state.withLock { state in
-            let rows = try state.database.prepare("SELECT digest, name, url, etag, last_modified, vouched, pinned FROM flist ORDER BY rowid")
+            let rows = try state.database.prepare(
+                "SELECT digest, name, url, etag, last_modified, vouched, pinned FROM flist ORDER BY rowid")
             var out: [FlistRecord] = []
             while try rows.step() {
                 guard let digest = rows.bytes(0).flatMap({ Bytes32($0) }), let name = rows.text(1) else { continue }
@@ -69,7 +70,8 @@ final class CatalogueFile: Sendable {
                 guard let id = rows.text(0), let digest = rows.bytes(1).flatMap({ Bytes32($0) }), let scope = rows.text(2) else { continue }
                 out.append(
                     JobRecord(
-                        id: id, digest: FlistDigest(digest), scope: scope, copies: Int(clamping: rows.integer(3) ?? 1), pin: rows.integer(4) == 1))
+                        id: id, digest: FlistDigest(digest), scope: scope, copies: Int(clamping: rows.integer(3) ?? 1),
+                        pin: rows.integer(4) == 1))
             }
             return out
         }

@@ -80,7 +80,8 @@ extension ChunkFetcher {
                 } else {
                     parts.counters.blame(node)
                     parts.logger.warning(
-                        "peer sent wrong bytes for a chunk", metadata: ["peer": "\(parts.gossip.member(node)?.name ?? "")", "id": "\(node)", "chunk": "\(chunk)"])
+                        "peer sent wrong bytes for a chunk",
+                        metadata: ["peer": "\(parts.gossip.member(node)?.name ?? "")", "id": "\(node)", "chunk": "\(chunk)"])
                     answered(tag, chunk, node, .corrupt)
                 }
             }
@@ -134,7 +135,8 @@ extension ChunkFetcher {
                 case .failed(_, let line), .unusable(let line):
                     parts.counters.add { $0.upstreamErrors += 1 }
                     if parts.upstream.noteFailure(now: parts.clock.now) {
-                        parts.logger.warning("upstream does not answer; leaving it to other nodes for a while", metadata: ["reason": "\(line)"])
+                        parts.logger.warning(
+                            "upstream does not answer; leaving it to other nodes for a while", metadata: ["reason": "\(line)"])
                         parts.profileChanged()
                     }
                     upstreamEnded(chunk, .failed(line))

@@ -43,7 +43,6 @@ final class ChunkFetcher: Sendable {
         let until: Duration
     }
 
-
     struct State {
         var planner: FetchPlanner
         var waiters: [ChunkID: [Waiter]] = [:]
@@ -90,7 +89,9 @@ final class ChunkFetcher: Sendable {
         while true {
             if parts.store.contains(id) { return .local }
             if let delivery = try await wait(for: id, flist: flist, priority: priority) {
-                guard delivery.isStored else { throw FetchFailure.unreachable("the cache has no room for more chunks; raise cache.maxSize or free space") }
+                guard delivery.isStored else {
+                    throw FetchFailure.unreachable("the cache has no room for more chunks; raise cache.maxSize or free space")
+                }
                 return delivery.origin
             }
         }
@@ -110,7 +111,9 @@ final class ChunkFetcher: Sendable {
         }
         return try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Delivery?, any Error>) in
-                register(waiter, id, flist: flist, priority: priority) { continuation.resume(with: $0.map { Optional($0) }) } orAlready: {
+                register(waiter, id, flist: flist, priority: priority) {
+                    continuation.resume(with: $0.map { Optional($0) })
+                } orAlready: {
                     continuation.resume(returning: nil)
                 }
             }

@@ -22,7 +22,8 @@ enum FlistListing {
     static func shown(_ entry: FlistEntry) -> TreeEntry {
         let name = String(decoding: entry.name, as: UTF8.self)
         var out = TreeEntry(
-            name: name, type: .file, size: entry.isFile ? entry.size : 0, mode: octal(entry.permissions), mtime: entry.mtime, uid: entry.uid, gid: entry.gid)
+            name: name, type: .file, size: entry.isFile ? entry.size : 0, mode: octal(entry.permissions), mtime: entry.mtime,
+            uid: entry.uid, gid: entry.gid)
         if Array(name.utf8) != entry.name { out.nameHex = entry.name.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined() }
         switch entry.kind {
         case .file: break

@@ -74,7 +74,8 @@ actor FlistOpener {
         return try await single(digest.hex) {
             let fact = self.parts.gossip.nodes(knowing: digest).first?.fact
             let entry = try await self.pull(digest)
-            return try await self.admit(entry, name: fact?.name ?? String(digest.hex.prefix(12)), url: nil, validators: nil, isVouched: false)
+            return try await self.admit(
+                entry, name: fact?.name ?? String(digest.hex.prefix(12)), url: nil, validators: nil, isVouched: false)
         }
     }
 
@@ -109,7 +110,10 @@ actor FlistOpener {
     private func open(url: String) async throws -> FlistTable.Entry {
         let key = Self.key(ofURL: url)
         let known = parts.flists.find(url: url)
-        if let version = versions[key], parts.clock.now - version.fetchedAt < Self.freshness, let entry = parts.flists.entry(version.digest) { return entry }
+        if let version = versions[key], parts.clock.now - version.fetchedAt < Self.freshness, let entry = parts.flists.entry(version.digest)
+        {
+            return entry
+        }
         await settle()
         let site = parts.gossip.siteMembers
         if let owner = Rendezvous.owner(ofKey: key, among: site.map(\.id) + [parts.identity.id]), owner != parts.identity.id,
@@ -178,7 +182,8 @@ actor FlistOpener {
                 return known
             }
             if let (digest, _) = announced(name: FlistRecord.name(of: url)), let entry = try? await open(digest) {
-                parts.logger.warning("hub out of reach; using the site's flist of that name", metadata: ["url": "\(url)", "digest": "\(digest)"])
+                parts.logger.warning(
+                    "hub out of reach; using the site's flist of that name", metadata: ["url": "\(url)", "digest": "\(digest)"])
                 return entry
             }
             throw NodeError.unavailable("\(error)")
@@ -217,7 +222,8 @@ actor FlistOpener {
         var reason = "no live node has it"
         var sources = parts.gossip.nodes(knowing: digest)
         if let first, !sources.contains(where: { $0.member.id == first }), let member = parts.gossip.member(first),
-            let reply = await call(member, kind: MessageKind.flistSize.rawValue, payload: digest.value.bytes, deadline: .seconds(5)), reply.count == 8
+            let reply = await call(member, kind: MessageKind.flistSize.rawValue, payload: digest.value.bytes, deadline: .seconds(5)),
+            reply.count == 8
         {
             sources.insert((member, FlistFact(fetches: false, fileBytes: UInt64(bytes: reply[...]), chunkCount: 0, name: "")), at: 0)
         }
@@ -259,7 +265,9 @@ actor FlistOpener {
         }
     }
 
-    private func pullPiece(_ digest: FlistDigest, _ offset: Int64, _ length: Int, from member: Member, into writer: PieceWriter) async throws {
+    private func pullPiece(_ digest: FlistDigest, _ offset: Int64, _ length: Int, from member: Member, into writer: PieceWriter)
+        async throws
+    {
         let request = PeerRequest(.flistPiece(digest, offset: UInt64(offset), length: length), priority: .foreground)
         guard case .data(let buffer) = await fetcher.exchange.ask(request, member), buffer.count == length else {
             throw NodeError.unavailable("it did not send the piece at \(offset)")
@@ -268,7 +276,9 @@ actor FlistOpener {
     }
 
     private func call(_ member: Member, kind: UInt8, payload: [UInt8], deadline: Duration) async -> [UInt8]? {
-        guard case .message(let reply) = await fetcher.exchange.ask(PeerRequest(.message(kind: kind, payload: payload)), member, deadline: deadline)
+        guard
+            case .message(let reply) = await fetcher.exchange.ask(
+                PeerRequest(.message(kind: kind, payload: payload)), member, deadline: deadline)
         else { return nil }
         return reply
     }
@@ -280,7 +290,8 @@ actor FlistOpener {
         _ entry: FlistFiles.Entry, name: String, url: String?, validators: FlistDownload.Validators?, isVouched: Bool
     ) async throws -> FlistTable.Entry {
         var record = FlistRecord(
-            digest: entry.digest, name: name, url: url, etag: validators?.etag, lastModified: validators?.lastModified, isVouched: isVouched)
+            digest: entry.digest, name: name, url: url, etag: validators?.etag, lastModified: validators?.lastModified, isVouched: isVouched
+        )
         if let known = parts.flists.entry(entry.digest) {
             record.isPinned = known.record.isPinned
             record.isVouched = record.isVouched || known.record.isVouched
@@ -300,7 +311,9 @@ actor FlistOpener {
                 }
             }
         } catch {
-            if saves, parts.flists.entry(record.digest) == nil { _ = try? await parts.threads.run { [files] in try files.remove(record.digest) } }
+            if saves, parts.flists.entry(record.digest) == nil {
+                _ = try? await parts.threads.run { [files] in try files.remove(record.digest) }
+            }
             throw NodeError.badRequest("\(record.name): \(error)")
         }
         if let surplus = parts.flists.surplus, surplus != record.digest { await close(surplus) }
@@ -309,11 +322,13 @@ actor FlistOpener {
         parts.upstream.set(opened.upstream, for: record.digest)
         let held = await parts.threads.run { [parts] in parts.store.held(among: opened.chunks) }
         let fact = FlistFact(
-            fetches: opened.upstream != nil, fileBytes: UInt64(clamping: bytes), chunkCount: UInt32(clamping: opened.chunks.count), name: record.name)
+            fetches: opened.upstream != nil, fileBytes: UInt64(clamping: bytes), chunkCount: UInt32(clamping: opened.chunks.count),
+            name: record.name)
         parts.gossip.change { machine, _ in
             machine.setFact(MeshFacts.flistKey(record.digest), fact.encoded)
             if !machine.publishFlist(record.digest, chunkCount: opened.chunks.count) {
-                parts.logger.warning("too many chunks to announce to the mesh", metadata: ["flist": "\(record.name)", "chunks": "\(opened.chunks.count)"])
+                parts.logger.warning(
+                    "too many chunks to announce to the mesh", metadata: ["flist": "\(record.name)", "chunks": "\(opened.chunks.count)"])
             }
             machine.setHave(record.digest, held.indices.lazy.filter { held[$0] })
         }
@@ -348,7 +363,8 @@ actor FlistOpener {
                 let bytes = try await parts.threads.run { try fileSize(path) }
                 _ = try await load(record, path: path, bytes: bytes, saves: false)
             } catch {
-                parts.logger.warning("flist of an earlier run cannot be opened", metadata: ["flist": "\(record.name)", "error": "\(error)"])
+                parts.logger.warning(
+                    "flist of an earlier run cannot be opened", metadata: ["flist": "\(record.name)", "error": "\(error)"])
             }
         }
     }

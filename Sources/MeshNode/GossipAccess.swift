@@ -22,13 +22,17 @@ extension GossipTransport {
 
     func member(_ node: NodeID) -> Member? { read { machine, _ in machine.members[node] } }
 
-    func profile(of node: NodeID) -> NodeProfile? { read { machine, _ in machine.facts(of: node)[MeshFacts.profileKey].flatMap(NodeProfile.init) } }
+    func profile(of node: NodeID) -> NodeProfile? {
+        read { machine, _ in machine.facts(of: node)[MeshFacts.profileKey].flatMap(NodeProfile.init) }
+    }
 
     /// Live members of the site that say they know the flist.
     func nodes(knowing flist: FlistDigest) -> [(member: Member, fact: FlistFact)] {
         read { machine, _ in
             machine.nodes(withFact: MeshFacts.flistKey(flist)).compactMap { node, value in
-                guard node != machine.me.id, let member = machine.members[node], member.state.isLive, let fact = FlistFact(value) else { return nil }
+                guard node != machine.me.id, let member = machine.members[node], member.state.isLive, let fact = FlistFact(value) else {
+                    return nil
+                }
                 return (member, fact)
             }
         }

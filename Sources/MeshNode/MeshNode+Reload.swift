@@ -29,7 +29,8 @@ extension MeshNode {
         rest.upstream.maxRate = old.upstream.maxRate
         var needRestart: [String] = []
         for (section, differs) in [
-            ("node", rest.node != old.node), ("mesh", rest.mesh != old.mesh), ("cache", rest.cache != old.cache), ("upstream", rest.upstream != old.upstream),
+            ("node", rest.node != old.node), ("mesh", rest.mesh != old.mesh), ("cache", rest.cache != old.cache),
+            ("upstream", rest.upstream != old.upstream),
             ("api", rest.api != old.api),
         ] where differs { needRestart.append(section) }
         var merged = old

@@ -50,13 +50,15 @@ public final class MeshNode: Service {
         let late = LateHooks()
         let store = try ChunkStore(
             ChunkStoreConfiguration(
-                directory: configuration.cache.dir, maxBytes: Int64(clamping: configuration.cache.maxSize), minFree: configuration.cache.minFree.floor,
+                directory: configuration.cache.dir, maxBytes: Int64(clamping: configuration.cache.maxSize),
+                minFree: configuration.cache.minFree.floor,
                 isLastCopyAtSite: { late.value?.isLastCopyAtSite($0) ?? false }, onRemoved: { late.value?.removed($0) }), logger: logger)
         let identity = try Self.identity(in: configuration.cache.dir)
         files = try FlistFiles(directory: configuration.cache.dir + "/flists")
         catalogue = try Self.openCatalogue(configuration.cache.dir + "/catalogue.db", logger: logger)
 
-        var gossipConfiguration = GossipTransportConfiguration(listen: try Self.listenAddress(configuration.mesh.listen, hasKey: ring != nil))
+        var gossipConfiguration = GossipTransportConfiguration(
+            listen: try Self.listenAddress(configuration.mesh.listen, hasKey: ring != nil))
         gossipConfiguration.advertise = configuration.mesh.advertise
         gossipConfiguration.seeds = configuration.mesh.seeds.map(\.description)
         gossipConfiguration.multicast = configuration.mesh.multicast
@@ -82,18 +84,22 @@ public final class MeshNode: Service {
         let operators = configuration.upstream.urls
         let overrides = configuration.upstream.override
         siteUpstream = SiteUpstream(rate, maxRate: configuration.upstream.maxRate)
-        parts.upstream.setOperators(operators.isEmpty ? nil : RoutedUpstream(routes: [], operatorURLs: operators, override: true, curl: curl))
+        parts.upstream.setOperators(
+            operators.isEmpty ? nil : RoutedUpstream(routes: [], operatorURLs: operators, override: true, curl: curl))
         opener = FlistOpener(
-            parts: parts, fetcher: fetcher, files: files, catalogue: catalogue, downloads: FlistDownload(curl: CurlMulti(counters: curl.counters)),
+            parts: parts, fetcher: fetcher, files: files, catalogue: catalogue,
+            downloads: FlistDownload(curl: CurlMulti(counters: curl.counters)),
             configuredHosts: Set(operators.compactMap(URLText.host))
         ) { routes in
             guard !(routes.isEmpty || overrides) || !operators.isEmpty else { return nil }
             return RoutedUpstream(
-                routes: routes.map { UpstreamRoute(range: $0.range, url: $0.url) }, operatorURLs: operators, override: overrides, curl: curl)
+                routes: routes.map { UpstreamRoute(range: $0.range, url: $0.url) }, operatorURLs: operators, override: overrides, curl: curl
+            )
         }
         let service = PeerService(parts: parts, fetcher: fetcher, files: files, opener: opener)
         exchange = PeerExchange(
-            configuration: ExchangeConfiguration(listen: gossipConfiguration.listen.listenAddresses), identity: identity, keys: ring, handler: service,
+            configuration: ExchangeConfiguration(listen: gossipConfiguration.listen.listenAddresses), identity: identity, keys: ring,
+            handler: service,
             pool: pool, logger: logger)
         exchangeHandle.set(exchange)
         late.value = StoreHooks(parts: parts)
@@ -106,7 +112,8 @@ public final class MeshNode: Service {
         parts.logger.info(
             "node starts",
             metadata: [
-                "name": "\(configuration.node.name)", "site": "\(configuration.node.site)", "id": "\(parts.identity.id)", "version": "\(Self.version)",
+                "name": "\(configuration.node.name)", "site": "\(configuration.node.site)", "id": "\(parts.identity.id)",
+                "version": "\(Self.version)",
                 "exchange": "\(exchange.boundPort.map { "\($0)" } ?? "?")", "cached": "\(parts.store.statistics.chunks)",
             ])
         parts.profileChanged()
@@ -158,7 +165,8 @@ public final class MeshNode: Service {
     }
 
     private func log(_ line: Logger.Message, _ member: Member) {
-        parts.logger.info(line, metadata: ["peer": "\(member.name)", "site": "\(member.site)", "address": "\(member.address)", "id": "\(member.id)"])
+        parts.logger.info(
+            line, metadata: ["peer": "\(member.name)", "site": "\(member.site)", "address": "\(member.address)", "id": "\(member.id)"])
     }
 
     /// Gives the planner its time, and tells the site what was pulled.
@@ -192,7 +200,8 @@ public final class MeshNode: Service {
         do {
             return try CatalogueFile(path: path)
         } catch {
-            logger.warning("the catalogue of flists is damaged; starting a new one", metadata: ["file": "\(path).damaged", "error": "\(error)"])
+            logger.warning(
+                "the catalogue of flists is damaged; starting a new one", metadata: ["file": "\(path).damaged", "error": "\(error)"])
             rename(path, path + ".damaged")
             for suffix in ["-wal", "-shm"] { unlink(path + suffix) }
             return try CatalogueFile(path: path)

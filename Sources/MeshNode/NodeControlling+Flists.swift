@@ -1,11 +1,13 @@
 internal import BlockingThreads
-internal import ChunkModel
+public import ChunkModel
 internal import ChunkStore
 public import ControlAPI
 public import ControlModel
+internal import FetchPlanner
 internal import Flist
 internal import Gossip
 internal import GossipTransport
+internal import PeerExchange
 internal import PeerProtocol
 internal import ReadAPI
 internal import UpstreamStores
@@ -58,7 +60,9 @@ extension MeshNode {
         var only: [Int]?
         if let patterns = request.path, !patterns.isEmpty {
             guard scope == .node else { throw .badRequest("path goes with scope node only") }
-            only = try await reporting { try await self.parts.threads.run { try PathSelection.chunks(of: entry.flist, matching: patterns) } }
+            only = try await reporting {
+                try await self.parts.threads.run { try PathSelection.chunks(of: entry.flist, matching: patterns) }
+            }
             if only!.isEmpty { throw .notFound("no file of \(entry.record.name) with content matches \(patterns.joined(separator: ", "))") }
         }
         let job = await prefetcher.start(entry, scope: scope, copies: copies, pin: request.pin ?? false, only: only)
@@ -102,7 +106,9 @@ extension MeshNode {
     public func tree(_ flist: String, path: [UInt8], after: Int64?) async throws(NodeError) -> Tree {
         let entry = try await opened(flist)
         return try await reporting {
-            try await self.parts.threads.run { try FlistListing.tree(of: entry.flist.file, path: path, after: after, limit: Self.listingPage) }
+            try await self.parts.threads.run {
+                try FlistListing.tree(of: entry.flist.file, path: path, after: after, limit: Self.listingPage)
+            }
         }
     }
 
@@ -110,11 +116,31 @@ extension MeshNode {
         let entry = try await opened(flist)
         return try await reporting {
             let reader = FlistReader(
-                flist: entry.flist.file, source: FlistSource(fetcher: self.fetcher, flist: entry.record.digest), threads: self.parts.threads,
+                flist: entry.flist.file, source: FlistSource(fetcher: self.fetcher, flist: entry.record.digest),
+                threads: self.parts.threads,
                 cache: self.decoded, pool: self.parts.pool)
             let inode = try await reader.entry(at: path)
             guard inode.isFile else { throw NodeError.badRequest("\(FlistPath.quoted(path)) is not a regular file") }
             return FlistContent(file: try await reader.open(inode))
+        }
+    }
+
+    public func image(_ flist: String) async throws(NodeError) -> any ServedFile {
+        let entry = try await opened(flist)
+        return try await reporting {
+            try await self.parts.threads.run { [threads = self.parts.threads] in try FlistImage(entry, threads: threads) }
+        }
+    }
+
+    public func chunk(_ flist: String, id: ChunkID) async throws(NodeError) -> Chunk {
+        let entry = try await opened(flist)
+        guard entry.flist.index(of: id) != nil else { throw .notFound("\(entry.record.name) has no chunk \(id.hex)") }
+        do {
+            return try await fetcher.fetch(id, flist: entry.record.digest, priority: .foreground).chunk
+        } catch FetchFailure.missing {
+            throw .notFound("chunk \(id.hex): \(FetchFailure.missing)")
+        } catch {
+            throw .unavailable("chunk \(id.hex): \(error)")
         }
     }
 
@@ -145,20 +171,25 @@ extension MeshNode {
         return FlistVerification(chunks: chunks.count, good: chunks.count - bad, problems: problems.sorted { $0.chunk < $1.chunk })
     }
 
-    private func problem(with chunk: ChunkID, index: Int, of entry: FlistTable.Entry, on place: VerifyPlace) async -> FlistVerification.Problem? {
+    private func problem(with chunk: ChunkID, index: Int, of entry: FlistTable.Entry, on place: VerifyPlace) async -> FlistVerification
+        .Problem?
+    {
         switch place {
         case .node: return await isGoodHere(chunk) ? nil : .init(chunk: chunk.hex, reason: "not on this node")
         case .site:
             if await isGoodHere(chunk) { return nil }
             let holders = parts.gossip.read { machine, _ in
-                machine.holders(of: entry.record.digest, index).filter { $0 != machine.me.id && machine.members[$0]?.site == machine.me.site }
+                machine.holders(of: entry.record.digest, index).filter {
+                    $0 != machine.me.id && machine.members[$0]?.site == machine.me.site
+                }
             }
             guard !holders.isEmpty else { return .init(chunk: chunk.hex, reason: "no node of the site holds it") }
             for holder in holders {
                 guard let member = parts.gossip.member(holder) else { continue }
                 let answer = await fetcher.exchange.ask(PeerRequest(.chunk(chunk, .ifHeld, flist: nil), priority: .prefetch), member)
                 guard case .data(let buffer) = answer else { continue }
-                if await parts.threads.run({ Chunk(verifying: buffer, as: chunk) != nil }) { return nil }
+                let isRight = await parts.threads.run { Chunk(verifying: buffer, as: chunk) != nil }
+                if isRight { return nil }
             }
             return .init(chunk: chunk.hex, reason: "nodes announce it, but none sent the right bytes")
         case .hub:
@@ -183,7 +214,8 @@ extension MeshNode {
         try await reporting {
             try await self.parts.threads.run { [parts = self.parts] in
                 let report = try parts.store.verify()
-                return CacheReport(chunks: report.checked, bytes: UInt64(clamping: report.bytes), removed: report.bad.map(\.hex), freedBytes: 0)
+                return CacheReport(
+                    chunks: report.checked, bytes: UInt64(clamping: report.bytes), removed: report.bad.map(\.hex), freedBytes: 0)
             }
         }
     }
@@ -192,7 +224,8 @@ extension MeshNode {
         await parts.threads.run { [parts] in
             let report = parts.store.gc()
             let left = parts.store.statistics
-            return CacheReport(chunks: left.chunks, bytes: UInt64(clamping: left.bytes), removed: [], freedBytes: UInt64(clamping: report.bytes))
+            return CacheReport(
+                chunks: left.chunks, bytes: UInt64(clamping: left.bytes), removed: [], freedBytes: UInt64(clamping: report.bytes))
         }
     }
 

@@ -26,10 +26,14 @@ extension MeshNode: NodeControl {
             uptimeSeconds: parts.clock.now.seconds,
             cache: .init(
                 bytes: UInt64(clamping: store.bytes), chunks: store.chunks, maxBytes: UInt64(clamping: store.maxBytes),
-                pinnedBytes: UInt64(clamping: store.pinnedBytes), evictedChunks: UInt64(clamping: store.evicted), notStoredChunks: values.notStored),
+                pinnedBytes: UInt64(clamping: store.pinnedBytes), evictedChunks: UInt64(clamping: store.evicted),
+                notStoredChunks: values.notStored),
             chunks: .init(
-                fromLocal: values.local.chunks, fromPeers: values.peers.chunks, fromUpstream: values.upstream.chunks, toPeers: values.toPeers.chunks),
-            bytes: .init(fromLocal: values.local.bytes, fromPeers: values.peers.bytes, fromUpstream: values.upstream.bytes, toPeers: values.toPeers.bytes),
+                fromLocal: values.local.chunks, fromPeers: values.peers.chunks, fromUpstream: values.upstream.chunks,
+                toPeers: values.toPeers.chunks),
+            bytes: .init(
+                fromLocal: values.local.bytes, fromPeers: values.peers.bytes, fromUpstream: values.upstream.bytes,
+                toPeers: values.toPeers.bytes),
             site: site,
             errors: .init(
                 verifyFailed: values.verifyFailedPeers + values.verifyFailedUpstream + UInt64(clamping: store.torn),
@@ -82,7 +86,8 @@ extension MeshNode: NodeControl {
             }
             return Peers.Peer(
                 name: member.name, id: member.id.hex, site: member.site, address: "\(member.address)", state: member.state.shown,
-                rttMs: member.roundTrip.map { Double($0) / 1e6 }, chunks: chunks, bytesFrom: bytes?.bytesIn ?? 0, bytesTo: bytes?.bytesOut ?? 0,
+                rttMs: member.roundTrip.map { Double($0) / 1e6 }, chunks: chunks, bytesFrom: bytes?.bytesIn ?? 0,
+                bytesTo: bytes?.bytesOut ?? 0,
                 verifyFailed: blame[member.id] ?? 0, shunned: shunned.contains(member.id))
         }
         return Peers(peers: list.sorted { ($0.name, $0.id) < ($1.name, $1.id) })
@@ -101,7 +106,8 @@ extension MeshNode: NodeControl {
         let held = sizes(of: entry.flist)
         let copies = parts.gossip.read { machine, _ in machine.copies(of: entry.record.digest, site: machine.me.site) } ?? []
         return Status.Flist(
-            name: entry.record.name, digest: entry.record.digest.hex, chunks: count, bytes: held.bytes + UInt64((count - held.chunks) * held.mean),
+            name: entry.record.name, digest: entry.record.digest.hex, chunks: count,
+            bytes: held.bytes + UInt64((count - held.chunks) * held.mean),
             pinned: entry.record.isPinned, node: .init(chunks: held.chunks, bytes: held.bytes, complete: held.chunks == count),
             site: .init(
                 chunks: copies.count { $0 > 0 }, complete: count == 0 || (copies.count == count && copies.allSatisfy { $0 > 0 }),

@@ -56,7 +56,9 @@ final class PeerService: PeerRequestHandler {
                 responder.message(digest?.value.bytes ?? [])
             }
         case .flistSize:
-            guard let digest = Bytes32(payload).map({ FlistDigest($0) }), let entry = parts.flists.entry(digest) else { return responder.message([]) }
+            guard let digest = Bytes32(payload).map({ FlistDigest($0) }), let entry = parts.flists.entry(digest) else {
+                return responder.message([])
+            }
             responder.message(UInt64(clamping: entry.flist.fileBytes).bytes)
         case nil: responder.refused(.unknownKind)
         }

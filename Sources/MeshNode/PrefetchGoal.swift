@@ -47,9 +47,12 @@ struct PrefetchGoal: Sendable {
 
     /// Nodes that take their share: for one copy those that can fetch it themselves, so that nothing travels twice over the LAN.
     private func keepers() -> [NodeID] {
-        let view = SiteView(gossip: parts.gossip, flists: parts.flists, upstream: parts.upstream, me: parts.identity.id, now: parts.clock.now)
+        let view = SiteView(
+            gossip: parts.gossip, flists: parts.flists, upstream: parts.upstream, me: parts.identity.id, now: parts.clock.now)
         let knowing = parts.gossip.nodes(knowing: flist.digest)
-        let fetching = view.owners(for: flist.digest).filter { node in node == parts.identity.id || knowing.contains { $0.member.id == node } }
+        let fetching = view.owners(for: flist.digest).filter { node in
+            node == parts.identity.id || knowing.contains { $0.member.id == node }
+        }
         if copies <= fetching.count { return fetching }
         return parts.gossip.siteMembers.map(\.id) + [parts.identity.id]
     }

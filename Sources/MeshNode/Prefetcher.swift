@@ -52,15 +52,19 @@ final class Prefetcher: Sendable {
         _ entry: FlistTable.Entry, scope: PrefetchScope, copies: Int, pin: Bool, only chunks: [Int]?, id: String? = nil
     ) async -> PrefetchJob {
         let digest = entry.record.digest
-        if chunks == nil, let running = state.withLock({ state in
-            state.jobs.values.first { job in
-                job.digest == digest && job.read { $0.job.state == .running && $0.job.scope == scope && $0.job.copies == copies && $0.job.pin == pin }
-            }
-        }) {
+        if chunks == nil,
+            let running = state.withLock({ state in
+                state.jobs.values.first { job in
+                    job.digest == digest
+                        && job.read { $0.job.state == .running && $0.job.scope == scope && $0.job.copies == copies && $0.job.pin == pin }
+                }
+            })
+        {
             return running
         }
         var job = Job(
-            id: id ?? Hex.encode(Sodium.randomBytes(6)), flist: entry.record.name, digest: digest.hex, scope: scope, copies: copies, pin: pin)
+            id: id ?? Hex.encode(Sodium.randomBytes(6)), flist: entry.record.name, digest: digest.hex, scope: scope, copies: copies,
+            pin: pin)
         job.chunks = chunks?.count ?? entry.flist.chunks.count
         let prefetch = PrefetchJob(job: job, digest: digest, isParticipation: false, now: parts.clock.now)
         if chunks == nil {
@@ -110,7 +114,9 @@ final class Prefetcher: Sendable {
     private func finish(_ job: PrefetchJob, _ end: Job.State, error: String? = nil) async {
         job.end(end, error: error, now: parts.clock.now)
         guard !job.isParticipation else { return }
-        let others = state.withLock { state in state.jobs.values.contains { other in other.digest == job.digest && other.read { $0.job.state == .running } } }
+        let others = state.withLock { state in
+            state.jobs.values.contains { other in other.digest == job.digest && other.read { $0.job.state == .running } }
+        }
         if !others { parts.gossip.change { machine, _ in machine.removeFact(MeshFacts.jobKey(job.digest)) } }
         _ = try? await parts.threads.run { [catalogue] in try catalogue.removeJob(job.id) }
     }
@@ -137,7 +143,8 @@ final class Prefetcher: Sendable {
             var fresh: [(FlistDigest, JobFact, PrefetchJob)] = []
             for (digest, fact) in wanted where state.participations[digest] == nil && state.participations.count < FlistTable.maxOpen {
                 let job = Job(
-                    id: "", flist: "", digest: digest.hex, scope: fact.scope == .all ? .all : .site, copies: Int(fact.copies), pin: fact.pin)
+                    id: "", flist: "", digest: digest.hex, scope: fact.scope == .all ? .all : .site, copies: Int(fact.copies), pin: fact.pin
+                )
                 let participation = PrefetchJob(job: job, digest: digest, isParticipation: true, now: parts.clock.now)
                 state.participations[digest] = participation
                 fresh.append((digest, fact, participation))
@@ -150,7 +157,8 @@ final class Prefetcher: Sendable {
             job.setTask(
                 Task { [self] in
                     guard let entry = await opened(digest, open) else { return }
-                    await run(job, entry.flist, scope: fact.scope == .all ? .all : .site, copies: Int(fact.copies), pin: fact.pin, only: nil)
+                    await run(
+                        job, entry.flist, scope: fact.scope == .all ? .all : .site, copies: Int(fact.copies), pin: fact.pin, only: nil)
                 })
         }
     }

@@ -24,7 +24,8 @@ struct SiteView: MeshView {
         return gossip.read { machine, _ in
             var out: [NodeID] = []
             for (digest, index) in places {
-                for node in machine.holders(of: digest, index) where node != me && !out.contains(node) && machine.members[node]?.site == machine.me.site {
+                for node in machine.holders(of: digest, index)
+                where node != me && !out.contains(node) && machine.members[node]?.site == machine.me.site {
                     out.append(node)
                 }
             }
@@ -36,7 +37,9 @@ struct SiteView: MeshView {
         let places = flists.places(of: chunk)
         return gossip.read { machine, now in
             for (digest, index) in places {
-                if let node = machine.claimant(of: digest, index, now: now), node != me, machine.members[node]?.state.isLive == true { return node }
+                if let node = machine.claimant(of: digest, index, now: now), node != me, machine.members[node]?.state.isLive == true {
+                    return node
+                }
             }
             return nil
         }

@@ -23,7 +23,9 @@ final class UpstreamState: Sendable {
     func set(_ upstream: RoutedUpstream?, for flist: FlistDigest) { state.withLock { $0.byFlist[flist] = upstream } }
 
     /// The way for chunks of `flist`; `nil` when this node may open none.
-    func way(for flist: FlistDigest?) -> RoutedUpstream? { state.withLock { state in flist.flatMap { state.byFlist[$0] } ?? state.operators } }
+    func way(for flist: FlistDigest?) -> RoutedUpstream? {
+        state.withLock { state in flist.flatMap { state.byFlist[$0] } ?? state.operators }
+    }
 
     func hasWay(for flist: FlistDigest?) -> Bool { way(for: flist) != nil }
 

@@ -29,7 +29,9 @@ extension Configuration {
         }
         for name in ConfigurationKey.notYet {
             let variable = ConfigurationKey(name: name) { _, _ in }.environmentName
-            if environment[variable] != nil { throw ConfigurationError(place: variable, reason: "\(name) is not available in this version") }
+            if environment[variable] != nil {
+                throw ConfigurationError(place: variable, reason: "\(name) is not available in this version")
+            }
         }
         if !socketGiven { configuration.api.socket = configuration.cache.dir + "/api.sock" }
         return configuration
@@ -82,7 +84,8 @@ extension Configuration {
 
     private static func flatten(_ node: Yams.Node, prefix: String, file: String, into out: inout [(String, Setting, Int)]) throws {
         guard case .mapping(let mapping) = node else {
-            throw ConfigurationError(place: "\(file):\(node.mark?.line ?? 1)", reason: "\(prefix.isEmpty ? "the file" : prefix) must hold keys with values")
+            throw ConfigurationError(
+                place: "\(file):\(node.mark?.line ?? 1)", reason: "\(prefix.isEmpty ? "the file" : prefix) must hold keys with values")
         }
         for (key, value) in mapping {
             guard let name = key.string else {

@@ -22,12 +22,15 @@ extension MeshKeyRing {
             let line = line.trimmed
             if line.isEmpty || line.hasPrefix("#") { continue }
             guard let key = Base64.decode(line), key.count == keyBytes else {
-                throw ConfigurationError(place: "\(path):\(number + 1)", reason: "not a base64 key of 32 bytes; make one with: chunkmesh key generate")
+                throw ConfigurationError(
+                    place: "\(path):\(number + 1)", reason: "not a base64 key of 32 bytes; make one with: chunkmesh key generate")
             }
             keys.append(key)
         }
         guard let ring = MeshKeyRing(keys: keys) else {
-            throw ConfigurationError(place: path, reason: keys.isEmpty ? "holds no key; make one with: chunkmesh key generate" : "holds more than \(maxKeys) keys")
+            throw ConfigurationError(
+                place: path,
+                reason: keys.isEmpty ? "holds no key; make one with: chunkmesh key generate" : "holds more than \(maxKeys) keys")
         }
         return ring
     }
@@ -66,7 +69,8 @@ public enum Base64 {
                 }
             }
             guard padding <= 2, padding == 0 || start + 4 == characters.count else { return nil }
-            out += [UInt8(truncatingIfNeeded: word >> 16), UInt8(truncatingIfNeeded: word >> 8), UInt8(truncatingIfNeeded: word)].dropLast(padding)
+            out += [UInt8(truncatingIfNeeded: word >> 16), UInt8(truncatingIfNeeded: word >> 8), UInt8(truncatingIfNeeded: word)].dropLast(
+                padding)
         }
         return encode(out) == text ? out : nil
     }

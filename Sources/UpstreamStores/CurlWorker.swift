@@ -1,3 +1,4 @@
+internal import BlockingThreads
 internal import CCurl
 internal import Glibc
 internal import Synchronization
@@ -50,7 +51,7 @@ final class CurlWorker: @unchecked Sendable {
     }
 
     func start() {
-        startThread { [self] in run() }
+        precondition(BlockingThreads.startThread { [self] in run() }, "the system grants no thread")
     }
 
     func nextID() -> UInt64 {

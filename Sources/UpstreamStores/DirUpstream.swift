@@ -1,3 +1,4 @@
+internal import BlockingThreads
 public import ChunkModel
 internal import Glibc
 
@@ -38,7 +39,6 @@ public final class DirUpstream: UpstreamStore {
             }
             return result
         }
-        guard let read else { throw .failed(retryable: true, line: "\(label): too many reads wait for this directory") }
         return try read.get()
     }
 

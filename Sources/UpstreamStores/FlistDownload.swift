@@ -1,3 +1,4 @@
+internal import BlockingThreads
 public import ChunkModel
 internal import Glibc
 
@@ -88,7 +89,6 @@ public struct FlistDownload: Sendable {
                 _ = await Self.files.run { sink.discard() }
                 curl.counters.add(failure: failure.kind)
                 throw .failed(retryable: failure.retryable, line: "\(label): \(failure.line)")
-            case nil: throw .failed(retryable: true, line: "\(label): too many files wait to be written")
             }
         case 304 where !headers.isEmpty: return .notModified
         case 404:

@@ -6,14 +6,18 @@ import NodeConfiguration
 
 /// Where the daemon is, and for whom the output is.
 struct APIOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("The daemon's API: http://host:port or unix:/path. Default: CHUNKMESH_API, then its default socket.", valueName: "URL"))
+    @Option(
+        help: ArgumentHelp(
+            "The daemon's API: http://host:port or unix:/path. Default: CHUNKMESH_API, then its default socket.", valueName: "URL"))
     var api: String?
 
     @Flag(help: "One JSON document on stdout; what is meant for people goes to stderr.")
     var json = false
 
     func client() throws -> ControlClient {
-        if let api = api ?? getenv("CHUNKMESH_API").map({ String(cString: $0) }), !api.isEmpty { return ControlClient(try ControlEndpoint(api)) }
+        if let api = api ?? getenv("CHUNKMESH_API").map({ String(cString: $0) }), !api.isEmpty {
+            return ControlClient(try ControlEndpoint(api))
+        }
         let environment = ["HOME", "XDG_CACHE_HOME"].reduce(into: [String: String]()) { all, name in
             if let value = getenv(name) { all[name] = String(cString: value) }
         }

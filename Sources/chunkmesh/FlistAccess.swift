@@ -70,7 +70,9 @@ struct DaemonSource: ChunkSource {
             } catch ControlError.refused(404, _) {
                 return nil
             }
-            guard let chunk = Chunk(verifying: buffer, as: id) else { throw ControlError.broken("the daemon sent wrong bytes for chunk \(id.hex)") }
+            guard let chunk = Chunk(verifying: buffer, as: id) else {
+                throw ControlError.broken("the daemon sent wrong bytes for chunk \(id.hex)")
+            }
             return chunk
         }
     }
@@ -108,7 +110,9 @@ final class TemporaryFile {
         let directory = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
         var template = Array((directory + "/chunkmesh-XXXXXX").utf8CString)
         let descriptor = mkstemp(&template)
-        guard descriptor >= 0 else { throw ControlError.broken("no temporary file can be made in \(directory): \(String(cString: strerror(errno)))") }
+        guard descriptor >= 0 else {
+            throw ControlError.broken("no temporary file can be made in \(directory): \(String(cString: strerror(errno)))")
+        }
         close(descriptor)
         path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
@@ -125,8 +129,8 @@ final class TemporaryFile {
                 isFull = !Terminal.write(descriptor, piece)
                 return !isFull
             }
-        } catch ControlError.stopped where isFull {
-            throw ControlError.broken("\(path): \(String(cString: strerror(errno)))")
+        } catch {
+            throw isFull ? ControlError.broken("\(path): \(String(cString: strerror(errno)))") : error
         }
     }
 }

@@ -98,6 +98,13 @@ struct ProgressBar {
     private mutating func draw(done: UInt64, of total: UInt64, note: String) {
         let part = total == 0 ? 1 : min(1, Double(done) / Double(total))
         let percent = Int(part * 100)
+        // What will come is not always known beforehand.
+        let isOpen = total == 0 && done > 0
+        if isOpen {
+            Terminal.write(2, Array((isTerminal ? "\r\u{1b}[K\(label) \(note)" : "\(label): \(note)\n").utf8))
+            hasDrawn = true
+            return
+        }
         if isTerminal {
             let full = Int(part * Double(Self.cells))
             let bar = String(repeating: "#", count: full) + String(repeating: ".", count: Self.cells - full)

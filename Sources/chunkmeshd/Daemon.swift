@@ -5,13 +5,15 @@ import Logging
 import MeshNode
 import NodeConfiguration
 import ServiceLifecycle
+import UnixSignals
 
 /// The cache peer: one node of the mesh, in the foreground.
 @main
 struct Daemon: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "chunkmeshd", abstract: "Shares flist chunks with the other nodes of a site, and fetches once what nobody has.",
-        discussion: "Logs to stderr. SIGTERM stops it gracefully, SIGHUP reads the limits of the configuration again.", version: MeshNode.version)
+        discussion: "Logs to stderr. SIGTERM stops it gracefully, SIGHUP reads the limits of the configuration again.",
+        version: MeshNode.version)
 
     @Option(help: ArgumentHelp("YAML file with the settings; without it, defaults and CHUNKMESH_… variables count.", valueName: "FILE"))
     var config: String?
@@ -20,7 +22,9 @@ struct Daemon: AsyncParsableCommand {
     var logLevel: String = "info"
 
     mutating func validate() throws {
-        guard Logger.Level(rawValue: logLevel) != nil else { throw ValidationError("--log-level takes trace, debug, info, notice, warning or error") }
+        guard Logger.Level(rawValue: logLevel) != nil else {
+            throw ValidationError("--log-level takes trace, debug, info, notice, warning or error")
+        }
     }
 
     func run() async throws {
@@ -34,7 +38,8 @@ struct Daemon: AsyncParsableCommand {
             let configuration = try load()
             let node = try MeshNode(configuration: configuration, logger: logger)
             let api = ControlAPI(
-                node: node, socket: configuration.api.socket, listen: configuration.api.listen.map { ($0.host, Int($0.port)) }, logger: logger)
+                node: node, socket: configuration.api.socket, listen: configuration.api.listen.map { ($0.host, Int($0.port)) },
+                logger: logger)
             let reload = Reload(node: node, logger: logger) { try load() }
             let group = ServiceGroup(
                 configuration: ServiceGroupConfiguration(
@@ -45,7 +50,8 @@ struct Daemon: AsyncParsableCommand {
                     ], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
             try await group.run()
         } catch {
-            fputs("chunkmeshd: \(error)\n", stderr)
+            let line = Array("chunkmeshd: \(error)\n".utf8)
+            write(2, line, line.count)
             throw ExitCode(1)
         }
     }

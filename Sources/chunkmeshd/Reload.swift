@@ -14,7 +14,8 @@ struct Reload: Service {
         for await _ in await UnixSignalsSequence(trapping: .sighup).cancelOnGracefulShutdown() {
             do {
                 let changes = try node.reload(try load())
-                logger.info("configuration read again", metadata: ["applied": "\(changes.applied)", "needs a restart": "\(changes.needRestart)"])
+                logger.info(
+                    "configuration read again", metadata: ["applied": "\(changes.applied)", "needs a restart": "\(changes.needRestart)"])
             } catch {
                 // The node goes on with what it had.
                 logger.error("configuration not applied", metadata: ["error": "\(error)"])

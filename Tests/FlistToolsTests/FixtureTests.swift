@@ -92,7 +92,7 @@ import Testing
         default: break
         }
         guard expectation.kind == "reject" else { return }
-        let source = try DirStoreSource(routes: flist.routes)
+        let source = DirStoreSource(routes: flist.routes)
         let report = try await FlistVerifier.verify(flist, source: source)
         #expect(report.goodChunks == 0)
         #expect(report.bad.count == report.chunks)

@@ -62,7 +62,7 @@ final class Scratch {
 
 /// Plain blocks of a directory store. The last one is remembered: one of the fixtures names the same block 2,000 times.
 func reader(store: String) throws -> PlainBlockSource {
-    let reader = try BlockReader(DirStoreSource([DirStore(path: store)]))
+    let reader = BlockReader(DirStoreSource([DirStore(path: store)]))
     let last = Mutex<(ref: BlockRef, plain: ChunkBuffer)?>(nil)
     return { ref in
         if let kept = last.withLock({ $0?.ref == ref ? $0?.plain : nil }) { return kept }

@@ -82,7 +82,7 @@ import Testing
 
         var extract = ExtractOptions(destination: scratch.sub("out"))
         extract.setIDs = true
-        let source = try BlockReader(DirStoreSource(routes: flist.routes))
+        let source = BlockReader(DirStoreSource(routes: flist.routes))
         let extracted = try await FlistExtractor.extract(flist, extract) { try await source.plainBlock($0) }
         #expect(extracted.problems == [])
         #expect(extracted.files == report.files)

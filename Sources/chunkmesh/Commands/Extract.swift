@@ -3,6 +3,7 @@ import ChunkModel
 import ControlClient
 import Flist
 import FlistTools
+import Synchronization
 
 struct Get: AsyncParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Copies a file or a tree out of an flist.")
@@ -25,9 +26,10 @@ enum Extraction {
         let access = try await FlistAccess.open(name, stores: stores, client: client)
         let blocks = BlockReader(access.source)
         let task = Task {
-            var bar = ProgressBar("extracting")
+            let bar = Mutex(ProgressBar("extracting"))
             return try await FlistExtractor.extract(access.flist, options, blocks: { try await blocks.plainBlock($0) }) { progress in
-                bar.show(done: progress.bytes, of: max(progress.bytes, 1), note: "\(progress.files) files, \(Terminal.size(progress.bytes))")
+                let note = "\(progress.files) files, \(Terminal.size(progress.bytes))"
+                bar.withLock { $0.show(done: progress.bytes, of: 0, note: note) }
             }
         }
         let watch = Task {
@@ -45,7 +47,9 @@ enum Extraction {
         try Interrupt.check()
         for note in report.notes { Terminal.error("chunkmesh: note: \(note)") }
         for problem in report.problems { Terminal.error("chunkmesh: left out: \(problem)") }
-        if report.problemCount > report.problems.count { Terminal.error("chunkmesh: and \(report.problemCount - report.problems.count) more") }
+        if report.problemCount > report.problems.count {
+            Terminal.error("chunkmesh: and \(report.problemCount - report.problems.count) more")
+        }
         Terminal.error("\(report.files) files, \(report.directories) directories, \(report.links) links, \(Terminal.size(report.bytes))")
         if report.problemCount > 0 { throw ExitCode(1) }
     }

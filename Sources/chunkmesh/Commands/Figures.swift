@@ -26,15 +26,20 @@ struct StatusCommand: ParsableCommand {
             }, rightAligned: [2, 3, 4, 5, 6])
         for job in status.jobs where job.state == .running {
             let error = job.error.map { "; " + Terminal.quoted($0) } ?? ""
-            Terminal.out("job \(job.id): \(Terminal.quoted(job.flist)), scope \(job.scope.rawValue), \(job.doneChunks) of \(job.chunks) chunks\(error)")
+            Terminal.out(
+                "job \(job.id): \(Terminal.quoted(job.flist)), scope \(job.scope.rawValue), \(job.doneChunks) of \(job.chunks) chunks\(error)"
+            )
         }
     }
 
-    private func part(_ chunks: Int, _ all: Int, _ complete: Bool) -> String { complete ? "complete" : "\(all == 0 ? 0 : chunks * 100 / all) %" }
+    private func part(_ chunks: Int, _ all: Int, _ complete: Bool) -> String {
+        complete ? "complete" : "\(all == 0 ? 0 : chunks * 100 / all) %"
+    }
 }
 
 struct StatsCommand: ParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "stats", abstract: "Shows what this node moved, and the site's egress ratio.")
+    static let configuration = CommandConfiguration(
+        commandName: "stats", abstract: "Shows what this node moved, and the site's egress ratio.")
 
     @Flag(help: "Again every second, until interrupted.") var watch = false
     @OptionGroup var options: APIOptions
@@ -56,18 +61,27 @@ struct StatsCommand: ParsableCommand {
 
     private func show(_ stats: Stats) {
         Terminal.out("\(Terminal.quoted(stats.name)) at site \(Terminal.quoted(stats.siteName)), up \(Int(stats.uptimeSeconds)) s")
-        Terminal.out("cache      \(stats.cache.chunks) chunks, \(Terminal.size(stats.cache.bytes)) of \(Terminal.size(stats.cache.maxBytes))")
-        Terminal.out("site       egress ratio \(stats.site.egressRatio) (\(Terminal.size(stats.site.upstreamBytes)) pulled by \(stats.site.nodes) nodes for \(Terminal.size(stats.site.uniqueBytes)))")
+        Terminal.out(
+            "cache      \(stats.cache.chunks) chunks, \(Terminal.size(stats.cache.bytes)) of \(Terminal.size(stats.cache.maxBytes))")
+        Terminal.out(
+            "site       egress ratio \(stats.site.egressRatio) (\(Terminal.size(stats.site.upstreamBytes)) pulled by \(stats.site.nodes) nodes for \(Terminal.size(stats.site.uniqueBytes)))"
+        )
         Terminal.table(
             ["", "LOCAL", "PEERS", "UPSTREAM", "TO PEERS"],
             [
-                ["chunks", "\(stats.chunks.fromLocal)", "\(stats.chunks.fromPeers)", "\(stats.chunks.fromUpstream)", "\(stats.chunks.toPeers)"],
                 [
-                    "bytes", Terminal.size(stats.bytes.fromLocal), Terminal.size(stats.bytes.fromPeers), Terminal.size(stats.bytes.fromUpstream),
+                    "chunks", "\(stats.chunks.fromLocal)", "\(stats.chunks.fromPeers)", "\(stats.chunks.fromUpstream)",
+                    "\(stats.chunks.toPeers)",
+                ],
+                [
+                    "bytes", Terminal.size(stats.bytes.fromLocal), Terminal.size(stats.bytes.fromPeers),
+                    Terminal.size(stats.bytes.fromUpstream),
                     Terminal.size(stats.bytes.toPeers),
                 ],
             ], rightAligned: [1, 2, 3, 4])
-        Terminal.out("errors     \(stats.errors.verifyFailed) wrong chunks, \(stats.errors.peerTimeouts) failed requests to peers, \(stats.errors.upstreamErrors) to upstream")
+        Terminal.out(
+            "errors     \(stats.errors.verifyFailed) wrong chunks, \(stats.errors.peerTimeouts) failed requests to peers, \(stats.errors.upstreamErrors) to upstream"
+        )
     }
 }
 
@@ -79,13 +93,17 @@ struct PeersCommand: ParsableCommand {
     func run() throws {
         let peers: Peers = try options.client().get("/v1/peers")
         if options.json { return try Terminal.json(peers) }
-        if peers.peers.isEmpty { return Terminal.out("no peers: this node is alone (is mesh.keyFile the same everywhere, and UDP and TCP 7946 open?)") }
+        if peers.peers.isEmpty {
+            return Terminal.out("no peers: this node is alone (is mesh.keyFile the same everywhere, and UDP and TCP 7946 open?)")
+        }
         Terminal.table(
             ["NAME", "SITE", "ADDRESS", "STATE", "RTT", "CHUNKS", "FROM", "TO", "WRONG"],
             peers.peers.map { peer in
                 [
-                    Terminal.quoted(peer.name), Terminal.quoted(peer.site), peer.address, peer.shunned ? "\(peer.state.rawValue), shunned" : peer.state.rawValue,
-                    peer.rttMs.map { "\(($0 * 10).rounded() / 10) ms" } ?? "-", "\(peer.chunks)", Terminal.size(peer.bytesFrom), Terminal.size(peer.bytesTo),
+                    Terminal.quoted(peer.name), Terminal.quoted(peer.site), peer.address,
+                    peer.shunned ? "\(peer.state.rawValue), shunned" : peer.state.rawValue,
+                    peer.rttMs.map { "\(($0 * 10).rounded() / 10) ms" } ?? "-", "\(peer.chunks)", Terminal.size(peer.bytesFrom),
+                    Terminal.size(peer.bytesTo),
                     "\(peer.verifyFailed)",
                 ]
             }, rightAligned: [4, 5, 6, 7, 8])

@@ -93,10 +93,12 @@ struct Cat: ParsableCommand {
         }
         do {
             try client.stream(path, range: range) { Terminal.write(1, $0) }
-        } catch ControlError.stopped {
-            // The reader has had enough.
-        } catch ControlError.refused(416, _) {
-            // Behind the end of the file: nothing to write, as with dd and tail.
+        } catch {
+            switch error {
+            // The reader has had enough; or the range lies behind the end of the file: nothing to write, as with dd and tail.
+            case .stopped, .refused(status: 416, _): break
+            case .usage, .noDaemon, .refused, .broken: throw error
+            }
         }
     }
 }

@@ -16,9 +16,12 @@ struct FlistCommand: AsyncParsableCommand {
 
         @Argument(help: "Directory to pack.") var directory: String
         @Option(name: .shortAndLong, help: ArgumentHelp("The flist to write.", valueName: "OUT.fl")) var output: String
-        @Option(help: ArgumentHelp("dir:///path or [XX-YY=]dir:///path, XX-YY being first bytes of chunk ids in hex. May be repeated.", valueName: "URL"))
+        @Option(
+            help: ArgumentHelp(
+                "dir:///path or [XX-YY=]dir:///path, XX-YY being first bytes of chunk ids in hex. May be repeated.", valueName: "URL"))
         var store: [String]
-        @Option(help: ArgumentHelp("[XX-YY=]URL to record in place of the stores' own. May be repeated.", valueName: "URL")) var route: [String] = []
+        @Option(help: ArgumentHelp("[XX-YY=]URL to record in place of the stores' own. May be repeated.", valueName: "URL")) var route:
+            [String] = []
         @Option(help: ArgumentHelp("KEY=VALUE to record. May be repeated.", valueName: "TAG")) var tag: [String] = []
         @Flag(help: "Record passwords that stand in URLs.") var keepPasswords = false
         @Flag(help: "One JSON document on stdout.") var json = false
@@ -57,7 +60,8 @@ struct FlistCommand: AsyncParsableCommand {
             for note in report.notes { Terminal.error("chunkmesh: note: \(note)") }
             for problem in report.problems { Terminal.error("chunkmesh: left out: \(problem)") }
             let summary = Summary(
-                flist: output, entries: report.entries, files: report.files, bytes: report.bytes, blocks: report.blocks, newChunks: report.newChunks,
+                flist: output, entries: report.entries, files: report.files, bytes: report.bytes, blocks: report.blocks,
+                newChunks: report.newChunks,
                 newBytes: report.newBytes, problems: report.problemCount)
             if json {
                 try Terminal.json(summary)
@@ -83,14 +87,17 @@ struct FlistCommand: AsyncParsableCommand {
 
     struct Unpack: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Extracts a whole flist into a directory.", discussion: "Works with and without a daemon. A bad entry is named and left out, and the rest goes on; exit status 1 then.")
+            abstract: "Extracts a whole flist into a directory.",
+            discussion: "Works with and without a daemon. A bad entry is named and left out, and the rest goes on; exit status 1 then.")
 
         @Argument(help: "Local file, http(s) URL, or known name.") var flist: String
         @Argument(help: "Directory to extract into.") var directory: String
         @Flag(help: "Set owners too (as root).") var preserveOwnership = false
         @Flag(help: "Make devices (as root).") var devices = false
         @Flag(help: "Keep set-user-id and set-group-id bits.") var setIds = false
-        @Option(help: ArgumentHelp("Read chunks from there instead of the daemon and the flist's own routes. May be repeated.", valueName: "URL"))
+        @Option(
+            help: ArgumentHelp(
+                "Read chunks from there instead of the daemon and the flist's own routes. May be repeated.", valueName: "URL"))
         var store: [String] = []
         @OptionGroup var options: APIOptions
 
@@ -119,15 +126,21 @@ struct FlistCommand: AsyncParsableCommand {
         }
 
         private func show(_ summary: FlistSummary) {
-            Terminal.out("\(Terminal.quoted(summary.path)): \(summary.entries) entries: \(summary.files) files, \(summary.directories) directories, \(summary.symlinks) links, \(summary.specials) specials")
+            Terminal.out(
+                "\(Terminal.quoted(summary.path)): \(summary.entries) entries: \(summary.files) files, \(summary.directories) directories, \(summary.symlinks) links, \(summary.specials) specials"
+            )
             Terminal.out("content  \(Terminal.size(summary.bytes)) in \(summary.uniqueChunks) unique chunks")
-            for route in summary.routes { Terminal.out("route    \(Hex.encode([route.start]))-\(Hex.encode([route.end])) \(Terminal.quoted(route.url))") }
+            for route in summary.routes {
+                Terminal.out("route    \(Hex.encode([route.start]))-\(Hex.encode([route.end])) \(Terminal.quoted(route.url))")
+            }
             for (key, value) in summary.tags.sorted(by: { $0.key < $1.key }) {
                 Terminal.out("tag      \(Terminal.quoted(key)) = \(Terminal.quoted(String(value.prefix(200))))")
             }
             for note in summary.notes { Terminal.error("chunkmesh: note: \(note)") }
             for problem in summary.problems { Terminal.error("chunkmesh: \(problem)") }
-            if summary.problemCount > summary.problems.count { Terminal.error("chunkmesh: and \(summary.problemCount - summary.problems.count) more") }
+            if summary.problemCount > summary.problems.count {
+                Terminal.error("chunkmesh: and \(summary.problemCount - summary.problems.count) more")
+            }
         }
     }
 

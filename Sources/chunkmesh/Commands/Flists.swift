@@ -10,7 +10,11 @@ struct Pin: ParsableCommand {
     func run() throws {
         let client = try options.client()
         let known: KnownFlist = try client.post(try client.open(flist) + "/pin", OpenRequest?.none)
-        if options.json { try Terminal.json(known) } else { Terminal.out("\(Terminal.quoted(known.name)): \(known.chunks) chunks are pinned on this node") }
+        if options.json {
+            try Terminal.json(known)
+        } else {
+            Terminal.out("\(Terminal.quoted(known.name)): \(known.chunks) chunks are pinned on this node")
+        }
     }
 }
 
@@ -49,7 +53,8 @@ struct Cache: ParsableCommand {
             if options.json {
                 try Terminal.json(report)
             } else {
-                Terminal.out("\(report.chunks) chunks checked, \(Terminal.size(report.bytes)); \(report.removed.count) were wrong and are removed")
+                Terminal.out(
+                    "\(report.chunks) chunks checked, \(Terminal.size(report.bytes)); \(report.removed.count) were wrong and are removed")
                 for id in report.removed { Terminal.error("chunkmesh: removed \(id)") }
             }
             if !report.removed.isEmpty { throw ExitCode(1) }
@@ -57,7 +62,8 @@ struct Cache: ParsableCommand {
     }
 
     struct GC: ParsableCommand {
-        static let configuration = CommandConfiguration(commandName: "gc", abstract: "Makes room down to the low mark, least used first; pinned chunks stay.")
+        static let configuration = CommandConfiguration(
+            commandName: "gc", abstract: "Makes room down to the low mark, least used first; pinned chunks stay.")
         @OptionGroup var options: APIOptions
 
         func run() throws {
@@ -73,7 +79,8 @@ struct Key: ParsableCommand {
 
     struct Generate: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "A new mesh key on stdout.", discussion: "All nodes of a mesh hold the same key, in the file that mesh.keyFile names (mode 0600).")
+            abstract: "A new mesh key on stdout.",
+            discussion: "All nodes of a mesh hold the same key, in the file that mesh.keyFile names (mode 0600).")
 
         func run() throws { Terminal.out(MeshKeyText.generate()) }
     }

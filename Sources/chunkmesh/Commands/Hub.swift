@@ -9,7 +9,9 @@ struct Hub: AsyncParsableCommand {
     struct Serve: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "A plain read-only HTTP hub over a dir store, for a site or a try-out.",
-            discussion: "Serves the chunks of the store and the files that lie directly in DIR, such as flists. Put TLS and access control in front of it where it faces strangers.")
+            discussion:
+                "Serves the chunks of the store and the files that lie directly in DIR, such as flists. Put TLS and access control in front of it where it faces strangers."
+        )
 
         @Argument(help: "Directory of the store.") var directory: String
         @Option(help: ArgumentHelp("Address and port; port 0 takes a free one.", valueName: "ADDR:PORT")) var listen = "127.0.0.1:8080"

@@ -7,13 +7,16 @@ struct Prefetch: ParsableCommand {
         abstract: "Brings an flist and its chunks to this node or site before they are needed.",
         discussion: "The job belongs to the daemon: it goes on when this command is interrupted, and after a restart of the node.")
 
+    enum Scope: String, ExpressibleByArgument, CaseIterable { case node, site, all }
+
     @Argument(help: "Local file, http(s) URL, or known name.") var flist: String
     @Option(help: "node: this node holds all of it; site: the site holds --copies of every chunk; all: every node does.")
-    var scope: PrefetchScope = .site
+    var scope: Scope = .site
     @Option(help: "Copies of every chunk that the site shall hold (scope site).") var copies: Int?
     @Flag(help: "Keep the chunks when the cache has to make room.") var pin = false
     @Flag(name: .customLong("no-wait"), help: "Only start the job.") var noWait = false
-    @Option(help: ArgumentHelp("Only files whose path matches (* and ?; scope node). May be repeated.", valueName: "GLOB")) var path: [String] = []
+    @Option(help: ArgumentHelp("Only files whose path matches (* and ?; scope node). May be repeated.", valueName: "GLOB")) var path:
+        [String] = []
     @OptionGroup var options: APIOptions
 
     func validate() throws {
@@ -26,7 +29,9 @@ struct Prefetch: ParsableCommand {
         let client = try options.client()
         var job: Job = try client.post(
             "/v1/prefetch",
-            PrefetchRequest(flist: FlistName.forDaemon(flist), scope: scope, copies: copies, pin: pin, path: path.isEmpty ? nil : path))
+            PrefetchRequest(
+                flist: FlistName.forDaemon(flist), scope: PrefetchScope(rawValue: scope.rawValue), copies: copies, pin: pin,
+                path: path.isEmpty ? nil : path))
         if !noWait { job = try follow(job, client) }
         if options.json { try Terminal.json(job) }
         switch job.state {
@@ -58,8 +63,7 @@ struct Prefetch: ParsableCommand {
         let name = Terminal.quoted(job.flist)
         if job.state == .running { return "\(name): job \(job.id) is running; chunkmesh status shows it" }
         let sources = "\(job.fromLocal) were here, \(job.fromPeers) came from peers, \(job.fromUpstream) from upstream"
-        return "\(name): \(job.doneChunks) chunks, \(Terminal.size(job.doneBytes)), in \((job.seconds * 100).rounded() / 100) s; on this node \(sources)"
+        return
+            "\(name): \(job.doneChunks) chunks, \(Terminal.size(job.doneBytes)), in \((job.seconds * 100).rounded() / 100) s; on this node \(sources)"
     }
 }
-
-extension PrefetchScope: @retroactive ExpressibleByArgument {}
