@@ -12,6 +12,16 @@ let settings: [SwiftSetting] = [
 ]
 let pure: [SwiftSetting] = settings + [.strictMemorySafety()]
 
+// NIO's C modules and Glibc both carry stat and the socket structures, and which of them counts as their home differs between debug
+// and release builds: where NIO is linked, the use of their members must not depend on it.
+let besideNIO: [SwiftSetting] = [
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    .enableUpcomingFeature("InferIsolatedConformances"),
+]
+
 let log: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
 let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
@@ -64,9 +74,9 @@ let package = Package(
         .target(name: "ChunkStore", dependencies: ["CLinux", "ChunkModel", "SQLiteFile", log], swiftSettings: settings),
         .target(name: "UpstreamStores", dependencies: ["BlockingThreads", "CCurl", "ChunkModel"], swiftSettings: settings),
         .target(
-            name: "GossipTransport", dependencies: ["ChunkModel", "Gossip", "MeshKeys", log, nioCore, nioPosix], swiftSettings: settings),
+            name: "GossipTransport", dependencies: ["ChunkModel", "Gossip", "MeshKeys", log, nioCore, nioPosix], swiftSettings: besideNIO),
         .target(name: "PeerExchange", dependencies: ["CLinux", "ChunkModel", "MeshKeys", "PeerProtocol", log], swiftSettings: settings),
-        .target(name: "HubServer", dependencies: [hummingbird, lifecycle, log, nioCore, nioPosix], swiftSettings: settings),
+        .target(name: "HubServer", dependencies: [hummingbird, lifecycle, log, nioCore, nioPosix], swiftSettings: besideNIO),
         .target(name: "ReadAPI", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "Flist"], swiftSettings: settings),
 
         // The node, and what controls it.
@@ -76,26 +86,26 @@ let package = Package(
         .target(name: "ControlClient", dependencies: ["CCurl", "ControlModel"], swiftSettings: settings),
         .target(
             name: "ControlAPI", dependencies: ["ChunkModel", "ControlModel", hummingbird, lifecycle, log, nioCore],
-            swiftSettings: settings),
+            swiftSettings: besideNIO),
         .target(
             name: "MeshNode",
             dependencies: [
                 "BlockingThreads", "ChunkModel", "ChunkStore", "ControlAPI", "ControlModel", "FetchPlanner", "Flist", "Gossip",
                 "GossipTransport",
                 "MeshKeys", "NodeConfiguration", "PeerExchange", "PeerProtocol", "ReadAPI", "SQLiteFile", "UpstreamStores", lifecycle, log,
-            ], swiftSettings: settings),
+            ], swiftSettings: besideNIO),
 
         // Programs.
         .executableTarget(
             name: "chunkmeshd", dependencies: ["ControlAPI", "MeshNode", "NodeConfiguration", arguments, lifecycle, log, unixSignals],
-            swiftSettings: settings),
+            swiftSettings: besideNIO),
         .executableTarget(
             name: "chunkmesh",
             dependencies: [
                 "BlockingThreads", "ChunkModel", "ControlClient", "ControlModel", "Flist", "FlistTools", "HubServer", "MeshKeys",
                 "NodeConfiguration",
                 "UpstreamStores", arguments, log,
-            ], swiftSettings: settings),
+            ], swiftSettings: besideNIO),
 
         .executableTarget(
             name: "exchange-bench", dependencies: ["CLinux", "ChunkModel", "MeshKeys", "PeerExchange", "PeerProtocol", log],

@@ -57,20 +57,23 @@ struct PrefetchGoal: Sendable {
         return parts.gossip.siteMembers.map(\.id) + [parts.identity.id]
     }
 
-    /// Chunks for which the goal is reached at the site (scope `site`) or on every node of the mesh (scope `all`).
-    func doneAtSite() -> Int {
+    /// How far the site (scope `site`) or the whole mesh (scope `all`) is, in chunks: all of them when every one has the copies that
+    /// are wanted; before that, copies made per copies wanted for one chunk.
+    func done() -> Int {
         parts.gossip.read { machine, _ in
             let live = machine.members.values.filter { $0.state.isLive && $0.id != machine.me.id }
             switch scope {
             case .node: return flist.chunks.count { parts.store.contains($0) }
             case .site:
                 let siteNodes = live.count { $0.site == machine.me.site } + 1
-                let wanted = UInt16(clamping: min(copies, siteNodes))
-                return machine.copies(of: flist.digest, site: machine.me.site)?.count { $0 >= wanted } ?? 0
+                return done(machine.copies(of: flist.digest, site: machine.me.site), wanted: min(copies, siteNodes))
             case .all:
-                let wanted = UInt16(clamping: live.count + 1)
-                return machine.copies(of: flist.digest)?.count { $0 >= wanted } ?? 0
+                return done(machine.copies(of: flist.digest), wanted: live.count + 1)
             }
         }
+    }
+
+    private func done(_ copies: [UInt16]?, wanted: Int) -> Int {
+        (copies ?? []).reduce(0) { $0 + min(Int($1), wanted) } / max(1, wanted)
     }
 }

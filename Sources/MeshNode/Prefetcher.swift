@@ -226,7 +226,14 @@ final class Prefetcher: Sendable {
     /// Gets every chunk that the goal gives to this node, in the order of the flist.
     private func pass(_ job: PrefetchJob, _ goal: PrefetchGoal) async -> Failures {
         let todo = goal.mine()
-        job.change { $0.doneChunks = max($0.doneChunks, $0.chunks - todo.count) }
+        if goal.isOfThisNode { job.change { $0.doneChunks = max($0.doneChunks, $0.chunks - todo.count) } }
+        let watch = Task { [self] in
+            while !Task.isCancelled, !goal.isOfThisNode {
+                _ = noteProgress(job, goal)
+                try? await Task.sleep(for: Self.look)
+            }
+        }
+        defer { watch.cancel() }
         return await withTaskGroup(of: (Int, Result<ChunkOrigin, any Error>).self) { group in
             var next = 0
             var failures = Failures()
@@ -265,12 +272,17 @@ final class Prefetcher: Sendable {
         }
     }
 
+    /// - Returns: whether the goal is reached.
+    private func noteProgress(_ job: PrefetchJob, _ goal: PrefetchGoal) -> Bool {
+        let done = goal.done()
+        job.change { $0.doneChunks = done }
+        return done == goal.count
+    }
+
     /// Follows the other nodes until the goal is reached, or there is something to do for this node again.
     private func othersAreDone(_ job: PrefetchJob, _ goal: PrefetchGoal) async -> Bool {
         while !Task.isCancelled {
-            let done = goal.doneAtSite()
-            job.change { $0.doneChunks = done }
-            if done == goal.count { return true }
+            if noteProgress(job, goal) { return true }
             if !goal.mine().isEmpty { return false }
             try? await Task.sleep(for: Self.look)
         }
