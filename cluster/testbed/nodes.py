@@ -47,7 +47,7 @@ class Binaries:
     def find(directory: str | None) -> "Binaries":
         """In `directory`, or in the newest build of this package."""
         package = Path(__file__).resolve().parents[2]
-        places = [Path(directory)] if directory else [package / ".build/release", package / ".build/debug"]
+        places = [Path(directory).resolve()] if directory else [package / ".build/release", package / ".build/debug"]
         found = [p for p in places if os.access(p / "chunkmeshd", os.X_OK) and os.access(p / "chunkmesh", os.X_OK)]
         if not found:
             raise TestbedError(f"no chunkmesh and chunkmeshd in {' or '.join(map(str, places))}: build with `swift build -c release`")
