@@ -82,7 +82,7 @@ let package = Package(
         // The node, and what controls it.
         .target(
             name: "NodeConfiguration", dependencies: ["MeshKeys", .product(name: "Yams", package: "Yams")], swiftSettings: settings),
-        .target(name: "ControlModel", swiftSettings: pure),
+        .target(name: "ControlModel", dependencies: ["ChunkModel"], swiftSettings: pure),
         .target(name: "ControlClient", dependencies: ["CCurl", "ControlModel"], swiftSettings: settings),
         .target(
             name: "ControlAPI", dependencies: ["ChunkModel", "ControlModel", hummingbird, lifecycle, log, nioCore],
@@ -90,7 +90,7 @@ let package = Package(
         .target(
             name: "MeshNode",
             dependencies: [
-                "BlockingThreads", "ChunkModel", "ChunkStore", "ControlAPI", "ControlModel", "FetchPlanner", "Flist", "Gossip",
+                "BlockingThreads", "ChunkModel", "ChunkStore", "ControlModel", "FetchPlanner", "Flist", "Gossip",
                 "GossipTransport",
                 "MeshKeys", "NodeConfiguration", "PeerExchange", "PeerProtocol", "ReadAPI", "SQLiteFile", "UpstreamStores", lifecycle, log,
             ], swiftSettings: besideNIO),
@@ -109,7 +109,7 @@ let package = Package(
 
         .executableTarget(
             name: "exchange-bench", dependencies: ["CLinux", "ChunkModel", "MeshKeys", "PeerExchange", "PeerProtocol", log],
-            path: "Sources/ExchangeBench", swiftSettings: settings),
+            swiftSettings: settings),
 
         // Tests mirror the sources.
         .testTarget(name: "ChunkModelTests", dependencies: ["ChunkModel"], swiftSettings: settings),

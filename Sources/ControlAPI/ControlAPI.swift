@@ -1,3 +1,4 @@
+public import ControlModel
 internal import Glibc
 internal import Hummingbird
 public import Logging

@@ -1,4 +1,5 @@
 internal import ChunkModel
+internal import ControlModel
 internal import Hummingbird
 internal import NIOCore
 

@@ -1,6 +1,6 @@
 internal import BlockingThreads
 internal import ChunkModel
-internal import ControlAPI
+internal import ControlModel
 internal import Flist
 internal import Glibc
 internal import ReadAPI

@@ -1,8 +1,7 @@
 internal import BlockingThreads
-internal import CNIOLinux
 internal import ChunkModel
 internal import ChunkStore
-internal import ControlAPI
+internal import ControlModel
 internal import FetchPlanner
 internal import Flist
 internal import Glibc

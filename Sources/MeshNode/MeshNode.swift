@@ -1,7 +1,7 @@
 internal import BlockingThreads
 internal import ChunkModel
 internal import ChunkStore
-internal import ControlAPI
+internal import ControlModel
 internal import Flist
 internal import Glibc
 internal import Gossip

@@ -1,5 +1,4 @@
 internal import ChunkStore
-internal import ControlAPI
 internal import ControlModel
 internal import FetchPlanner
 internal import Gossip

@@ -1,4 +1,3 @@
-internal import CNIOLinux
 internal import Glibc
 
 /// Monotonic time, counted from the start of the node: never the wall clock, which may jump.

@@ -1,7 +1,6 @@
 internal import BlockingThreads
 internal import ChunkModel
 internal import ChunkStore
-public import ControlAPI
 public import ControlModel
 internal import FetchPlanner
 internal import Flist

@@ -1,7 +1,6 @@
 internal import BlockingThreads
 internal import ChunkModel
 internal import ChunkStore
-internal import ControlAPI
 internal import ControlModel
 internal import FetchPlanner
 internal import Gossip

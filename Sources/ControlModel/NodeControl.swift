@@ -1,5 +1,4 @@
 public import ChunkModel
-public import ControlModel
 
 /// What the API needs of the node that it controls. Every call may take long and may be cancelled.
 public protocol NodeControl: Sendable {

@@ -31,7 +31,7 @@ do {
             seconds: arguments.option("--seconds", 5))
     case "baseline":
         try Bench.baseline(directory: arguments.word(1), out: arguments.word(2), seconds: arguments.option("--seconds", 5))
-    default: throw BenchError("usage: exchange-bench make|serve|load|receive|baseline …, see the head of Sources/ExchangeBench/main.swift")
+    default: throw BenchError("usage: exchange-bench make|serve|load|receive|baseline …, see the head of Sources/exchange-bench/main.swift")
     }
 } catch {
     let line = "exchange-bench: \(error)\n"
