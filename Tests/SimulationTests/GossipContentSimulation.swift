@@ -16,11 +16,11 @@ import Testing
         let key = FactKey(kind: 3, id: [1, 2])!
         for i in site.nodes.indices { site.edit(i) { $0.setFact(key, [UInt8(i)]) } }
         let time = try #require(
-            site.run(within: 10 * Self.second) { site in site.nodes.allSatisfy { $0.machine.nodes(withFact: key).count == count } })
+            site.run(within: 20 * Self.second) { site in site.nodes.allSatisfy { $0.machine.nodes(withFact: key).count == count } })
         print("facts N=\(count) loss \(loss)‰ seed \(seed): \(time / 1_000_000) ms")
         site.edit(1) { $0.removeFact(key) }
         site.edit(2) { $0.setFact(key, [99]) }
-        let again = site.run(within: 10 * Self.second) { site in
+        let again = site.run(within: 20 * Self.second) { site in
             site.nodes.allSatisfy { node in
                 node.machine.nodes(withFact: key).count == count - 1 && node.machine.facts(of: GossipSimulator.id(2))[key] == [99]
             }
