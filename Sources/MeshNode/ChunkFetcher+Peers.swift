@@ -24,10 +24,11 @@ extension ChunkFetcher {
     private func notHeld(_ id: ChunkID, _ mode: ChunkMode, flist: FlistDigest?, priority: FetchPriority, _ responder: PeerResponder) {
         guard mode == .fetch else { return responder.missing() }
         if let flist, parts.flists.entry(flist) == nil, !parts.upstream.hasWay(for: flist) {
+            let grace = priority == .foreground ? Self.unknownFlistGraceForReads : Self.unknownFlistGrace
             let isKept = state.withLock { state in
                 guard state.early.count < Self.maxEarlyRequests else { return false }
                 state.early[responder.id] = EarlyRequest(
-                    chunk: id, flist: flist, priority: priority, responder: responder, until: parts.clock.now + Self.unknownFlistGrace)
+                    chunk: id, flist: flist, priority: priority, responder: responder, until: parts.clock.now + grace)
                 return true
             }
             if isKept { parts.wakeTicker() } else { responder.refused(.declined) }

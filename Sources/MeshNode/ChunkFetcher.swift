@@ -16,8 +16,10 @@ final class ChunkFetcher: Sendable {
     /// A reader gives up after this long, when chunks can be had from nowhere.
     static let foregroundDeadline: Duration = .seconds(60)
     /// A peer that asks for a chunk of an flist which this node does not know yet is kept waiting this long: machines that are
-    /// told of an image at the same moment hear of it at slightly different times.
-    static let unknownFlistGrace: Duration = .milliseconds(500)
+    /// told of an image at the same moment hear of it at slightly different times, and whoever is declined goes to upstream itself.
+    static let unknownFlistGrace: Duration = .seconds(2)
+    /// The same when a reader waits.
+    static let unknownFlistGraceForReads: Duration = .milliseconds(300)
     /// Requests of peers that wait for an flist to become known; more are declined at once.
     static let maxEarlyRequests = 4096
     /// Deadline of one request to a peer; owners keep it alive with heartbeats.
