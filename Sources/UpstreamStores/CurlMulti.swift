@@ -8,7 +8,7 @@ internal import Synchronization
 /// Proxies come from the usual environment variables (`http_proxy`, `https_proxy`, `no_proxy`), CA certificates from
 /// `CURL_CA_BUNDLE`, `SSL_CERT_FILE` and `SSL_CERT_DIR` or the system. Redirects are followed to http and https only.
 ///
-/// Jobs are not queued here beyond what the callers start: `UpstreamGate` bounds them. The thread ends when the last reference
+/// Jobs are not queued here beyond what the callers start: they bound themselves. The thread ends when the last reference
 /// goes; transfers under way then fail.
 public final class CurlMulti: Sendable {
     private let worker: CurlWorker
