@@ -1,3 +1,4 @@
+internal import HTTPTypes
 internal import Hummingbird
 
 /// Keeps web pages out: a browser on this machine must not be a way for a foreign page to reach the API.
@@ -13,6 +14,10 @@ struct LocalOnly<Context: RequestContext>: RouterMiddleware {
             return answer(.forbidden, "the API is reached by address or as localhost, not as \(authority)")
         }
         if let origin = request.headers[.origin], origin != "http://\(authority)" {
+            return answer(.forbidden, "pages of other origins may not use the API")
+        }
+        // Images and links of a page come without an origin, but browsers say from where they were asked for.
+        if let name = HTTPField.Name("Sec-Fetch-Site"), let place = request.headers[name], place != "same-origin", place != "none" {
             return answer(.forbidden, "pages of other origins may not use the API")
         }
         return try await next(request, context)

@@ -122,6 +122,12 @@ extension FetchPlanner {
         let holders = sources(of: id, want: want, foreground: true, now: now, view: view)
         let claimed = view.claimant(of: id).map { state(of: $0, for: want, now: now) != .unusable } ?? false
         if holders.best != nil || !holders.full.isEmpty || claimed { return findSource(id, now: now, view: view) }
+        // Or another has turned out to be its owner: fetched here and there, it would travel twice.
+        if want.localWaiters > 0, want.ownUpstream == .untried,
+            let owner = bestOwner(of: id, want: want, among: view.owners(for: want.flist), now: now), owner != me
+        {
+            return findSource(id, now: now, view: view)
+        }
         wants[id]?.attempts.append(.upstream)
         upstreamActive.insert(id)
         return [.fetchUpstream(id, flist: want.flist, priority: want.priority)]

@@ -18,11 +18,11 @@ extension ChunkFetcher {
             ask(node, chunk, flist: flist, mode: mode, priority: priority, tag: tag)
         case .cancel(let tag):
             let request = state.withLock { $0.sent.removeValue(forKey: tag) }
-            if let request { exchange.value?.cancel(request) }
+            if case .some(.some(let request)) = request { exchange.value?.cancel(request) }
         case .fetchUpstream(let chunk, let flist, let priority): startUpstream(chunk, flist: flist, priority: priority)
         case .cancelUpstream(let chunk):
-            let task = state.withLock { $0.upstreamTasks.removeValue(forKey: chunk) }
-            task?.cancel()
+            let fetch = state.withLock { $0.upstream.removeValue(forKey: chunk) }
+            fetch?.task?.cancel()
         case .dropStaleClaim(let node, let chunk):
             let places = parts.flists.places(of: chunk)
             parts.gossip.change { machine, _ in
@@ -61,15 +61,17 @@ extension ChunkFetcher {
             return answered(tag, chunk, node, .failed)
         }
         let request = PeerRequest(.chunk(chunk, mode == .fetch ? .fetch : .ifHeld, flist: flist), priority: priority)
+        // The answer may come before `send` returns.
+        state.withLock { _ = $0.sent.updateValue(nil, forKey: tag) }
         let id = exchange.send(request, to: node, at: member.address, deadline: Self.requestDeadline) { [weak self] response in
             self?.received(response, tag: tag, chunk: chunk, from: node)
         }
-        state.withLock { $0.sent[tag] = id }
+        state.withLock { if $0.sent.keys.contains(tag) { $0.sent[tag] = .some(id) } }
     }
 
     /// On an I/O thread of the exchange.
     private func received(_ response: PeerResponse, tag: RequestTag, chunk: ChunkID, from node: NodeID) {
-        if response.isFinal { state.withLock { $0.sent[tag] = nil } }
+        if response.isFinal { state.withLock { _ = $0.sent.removeValue(forKey: tag) } }
         switch response {
         case .pending: answered(tag, chunk, node, .pending)
         case .data(let buffer):
@@ -109,9 +111,16 @@ extension ChunkFetcher {
     // MARK: Upstream
 
     private func startUpstream(_ chunk: ChunkID, flist: FlistDigest?, priority: FetchPriority) {
+        let turn = state.withLock { state -> UInt64? in
+            guard !state.isStopped else { return nil }
+            state.nextFetch += 1
+            state.upstream[chunk] = UpstreamFetch(turn: state.nextFetch)
+            return state.nextFetch
+        }
+        guard let turn else { return }
         let task = Task { [self] in
             guard let way = parts.upstream.way(for: flist) else {
-                return upstreamEnded(chunk, .failed("no upstream is known for chunk \(chunk.hex.prefix(12))…"))
+                return upstreamEnded(chunk, turn, .failed("no upstream is known for chunk \(chunk.hex.prefix(12))…"))
             }
             claim(chunk, true)
             defer { claim(chunk, false) }
@@ -124,31 +133,35 @@ extension ChunkFetcher {
                     }
                 }
                 if parts.upstream.noteSuccess() { parts.profileChanged() }
-                state.withLock { $0.upstreamTasks[chunk] = nil }
+                state.withLock { if $0.upstream[chunk]?.turn == turn { $0.upstream[chunk] = nil } }
                 await parts.threads.run { [self] in arrived(verified, from: .upstream) }
             } catch {
                 switch error {
                 case .missing:
                     if parts.upstream.noteSuccess() { parts.profileChanged() }
-                    upstreamEnded(chunk, .missing)
-                case .cancelled: upstreamEnded(chunk, .failed("cancelled"))
-                case .failed(_, let line), .unusable(let line):
+                    upstreamEnded(chunk, turn, .missing)
+                case .cancelled: upstreamEnded(chunk, turn, .failed("cancelled"))
+                case .unusable(let line):
+                    // The fault of this flist's routes; other flists' hubs may be well.
+                    upstreamEnded(chunk, turn, .failed(line))
+                case .failed(_, let line):
                     parts.counters.add { $0.upstreamErrors += 1 }
                     if parts.upstream.noteFailure(now: parts.clock.now) {
                         parts.logger.warning(
                             "upstream does not answer; leaving it to other nodes for a while", metadata: ["reason": "\(line)"])
                         parts.profileChanged()
                     }
-                    upstreamEnded(chunk, .failed(line))
+                    upstreamEnded(chunk, turn, .failed(line))
                 }
             }
         }
-        state.withLock { $0.upstreamTasks[chunk] = task }
+        state.withLock { if $0.upstream[chunk]?.turn == turn { $0.upstream[chunk]?.task = task } }
     }
 
-    private func upstreamEnded(_ chunk: ChunkID, _ answer: UpstreamAnswer) {
+    private func upstreamEnded(_ chunk: ChunkID, _ turn: UInt64, _ answer: UpstreamAnswer) {
         step { state, now, view in
-            state.upstreamTasks[chunk] = nil
+            guard state.upstream[chunk]?.turn == turn else { return }
+            state.upstream[chunk] = nil
             state.outbox += state.planner.upstreamAnswered(chunk, answer, now: now, view: view)
         }
     }

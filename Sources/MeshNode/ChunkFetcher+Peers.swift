@@ -9,13 +9,18 @@ internal import Synchronization
 
 /// Answering the chunk requests of other nodes.
 extension ChunkFetcher {
+    /// When a peer may ask again after this process had no descriptor left.
+    static let descriptorPause: Duration = .milliseconds(500)
+
     /// On an I/O thread of the exchange.
     func serve(_ id: ChunkID, _ mode: ChunkMode, flist: FlistDigest?, priority: FetchPriority, to responder: PeerResponder) {
         guard parts.store.contains(id) else { return notHeld(id, mode, flist: flist, priority: priority, responder) }
         parts.threads.start { [self] in
-            guard let open = try? parts.store.open(id), let descriptor = open.duplicate() else {
-                return notHeld(id, mode, flist: flist, priority: priority, responder)
-            }
+            let open: OpenChunk?
+            // Held, but out of descriptors: looking for it elsewhere would lead back here.
+            do { open = try parts.store.open(id) } catch { return responder.busy(retryAfter: Self.descriptorPause) }
+            guard let open else { return notHeld(id, mode, flist: flist, priority: priority, responder) }
+            guard let descriptor = open.duplicate() else { return responder.busy(retryAfter: Self.descriptorPause) }
             parts.counters.add { $0.toPeers.add(open.size) }
             responder.sendFile(descriptor, length: open.size)
         }

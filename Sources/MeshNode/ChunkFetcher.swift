@@ -16,10 +16,13 @@ final class ChunkFetcher: Sendable {
     /// A reader gives up after this long, when chunks can be had from nowhere.
     static let foregroundDeadline: Duration = .seconds(60)
     /// A peer that asks for a chunk of an flist which this node does not know yet is kept waiting this long: machines that are
-    /// told of an image at the same moment hear of it at slightly different times, and whoever is declined goes to upstream itself.
+    /// told of an image at the same moment hear of it at slightly different times, and whoever is declined goes to another owner.
     static let unknownFlistGrace: Duration = .seconds(2)
     /// The same when a reader waits.
     static let unknownFlistGraceForReads: Duration = .milliseconds(300)
+    /// While any flist is being opened here, which may be the one, they are kept this much longer: an owner that declines is left
+    /// out for a while, and its chunks would be fetched by another one too.
+    static let openingGrace: Duration = .seconds(10)
     /// Requests of peers that wait for an flist to become known; more are declined at once.
     static let maxEarlyRequests = 4096
     /// Deadline of one request to a peer; owners keep it alive with heartbeats.
@@ -51,12 +54,22 @@ final class ChunkFetcher: Sendable {
         var responders: [ChunkID: [PeerResponder]] = [:]
         var asked: [PeerResponder.ID: ChunkID] = [:]
         var early: [PeerResponder.ID: EarlyRequest] = [:]
-        var sent: [RequestTag: RequestID] = [:]
-        var upstreamTasks: [ChunkID: Task<Void, Never>] = [:]
+        /// Requests to peers that have not ended; without an id while it is being handed to the exchange.
+        var sent: [RequestTag: RequestID?] = [:]
+        var upstream: [ChunkID: UpstreamFetch] = [:]
         /// Actions in the order in which the planner gave them; one thread at a time carries them out.
         var outbox: [FetchAction] = []
         var isDraining = false
         var nextWaiter: UInt64 = 0
+        var nextFetch: UInt64 = 0
+        var isStopped = false
+    }
+
+    /// A fetch from upstream. Only the one that stands in the state may report its end: one that was cancelled, and still unwinds
+    /// while the chunk is fetched anew, is not confused with its successor.
+    struct UpstreamFetch {
+        let turn: UInt64
+        var task: Task<Void, Never>?
     }
 
     let parts: NodeParts
@@ -139,7 +152,7 @@ final class ChunkFetcher: Sendable {
         let outcome: Outcome = step { state, now, view in
             // What arrives later takes this lock and sees the waiter.
             if parts.store.contains(id) { return .already }
-            if Task.isCancelled { return .cancelled }
+            if Task.isCancelled || state.isStopped { return .cancelled }
             guard let actions = state.planner.want(id, flist: flist, priority: priority, now: now, view: view) else { return .busy }
             state.waiters[id, default: []].append(Waiter(id: waiter, resume: resume))
             state.outbox += actions
@@ -165,7 +178,7 @@ final class ChunkFetcher: Sendable {
             parts.logger.warning("chunk used without storing it", metadata: ["reason": "\(reason)"])
         }
         parts.counters.arrived(from: origin, bytes: chunk.byteCount)
-        if isStored { announce(chunk.id) }
+        if isStored { parts.announceHolding(of: chunk.id) }
         let (waiters, responders) = step { state, now, view in
             let waiters = state.waiters.removeValue(forKey: chunk.id) ?? []
             let responders = state.responders.removeValue(forKey: chunk.id) ?? []
@@ -176,13 +189,6 @@ final class ChunkFetcher: Sendable {
         let delivery = Delivery(chunk: chunk, origin: origin, isStored: isStored)
         for waiter in waiters { waiter.resume(.success(delivery)) }
         answer(responders, with: chunk, isStored: isStored)
-    }
-
-    private func announce(_ id: ChunkID) {
-        let places = parts.flists.places(of: id)
-        parts.gossip.change { machine, _ in
-            for (digest, index) in places { machine.setHave(digest, [index]) }
-        }
     }
 
     private func answer(_ responders: [PeerResponder], with chunk: Chunk, isStored: Bool) {
@@ -233,11 +239,23 @@ final class ChunkFetcher: Sendable {
                 state.outbox += state.planner.setUpstreamPlaces(places, now: now, view: view)
             }
             state.outbox += state.planner.tick(now: now, view: view)
-            let late = state.early.values.filter { $0.until <= now }
+            let isOpening = parts.flists.isOpening
+            let late = state.early.values.filter { $0.until + (isOpening ? Self.openingGrace : .zero) <= now }
             for request in late { state.early[request.responder.id] = nil }
             return late
         }
         for request in late { request.responder.refused(.declined) }
+    }
+
+    /// Nothing is fetched any more; who waits is told so.
+    func stop() {
+        let (waiters, tasks) = state.withLock { state in
+            state.isStopped = true
+            defer { (state.waiters, state.upstream) = ([:], [:]) }
+            return (state.waiters.values.flatMap { $0 }, state.upstream.values.compactMap(\.task))
+        }
+        for task in tasks { task.cancel() }
+        for waiter in waiters { waiter.resume(.failure(CancellationError())) }
     }
 
     /// When `tick` is due.

@@ -19,8 +19,12 @@ actor FlistOpener {
     static let freshness: Duration = .seconds(60)
     /// How long the URL's owner waits to be told of it too, before it says that it knows nothing.
     static let herdGrace: Duration = .seconds(1)
+    /// Bytes of flist files that are kept for other nodes' prefetches; what would go beyond is not fetched.
+    static let maxForeignBytes: Int64 = 4 << 30
     /// How long the others wait for the owner, which may be downloading a large flist.
     static let ownerDeadline: Duration = .seconds(120)
+    /// URLs whose version is remembered; with more within `freshness` the hub is asked again.
+    static let maxVersions = 4096
     /// Pieces of an flist asked of one peer at a time.
     static let piecesUnderWay = 4
     /// A node that just started waits this long for others to show up, before it goes to upstream.
@@ -67,6 +71,13 @@ actor FlistOpener {
         throw NodeError.notFound("no flist is known as \(text); name a file, an http(s) URL, or one that chunkmesh status shows")
     }
 
+    /// An flist for another node's prefetch.
+    func openForPeers(_ digest: FlistDigest) async throws -> FlistTable.Entry {
+        // A user here may have been told of the same at the same moment: then the routes are vouched for, and this node fetches.
+        for task in byURL.values where parts.flists.entry(digest) == nil { _ = try? await task.value }
+        return try await open(digest)
+    }
+
     /// An flist that peers have.
     func open(_ digest: FlistDigest) async throws -> FlistTable.Entry {
         if let known = parts.flists.entry(digest) { return known }
@@ -81,13 +92,17 @@ actor FlistOpener {
     /// Several who ask for the same get the same.
     private func single(_ key: String, _ body: @escaping @Sendable () async throws -> FlistTable.Entry) async throws -> FlistTable.Entry {
         if let task = running[key] { return try await task.value }
-        let task = Task { try await body() }
+        let task = Task {
+            parts.flists.noteOpening(true)
+            defer { parts.flists.noteOpening(false) }
+            return try await body()
+        }
         running[key] = task
-        let urlKey = Self.key(ofURL: key)
-        byURL[urlKey] = task
+        let urlKey = key.contains("://") ? Self.key(ofURL: key) : nil
+        if let urlKey { byURL[urlKey] = task }
         defer {
             running[key] = nil
-            byURL[urlKey] = nil
+            if let urlKey { byURL[urlKey] = nil }
         }
         return try await task.value
     }
@@ -134,7 +149,7 @@ actor FlistOpener {
         guard let reply, reply.count == 32, let value = Bytes32(reply) else { return nil }
         let digest = FlistDigest(value)
         if let known = parts.flists.entry(digest), known.record.isVouched {
-            versions[key] = Version(digest: digest, fetchedAt: parts.clock.now)
+            note(digest, as: key)
             return known
         }
         do {
@@ -143,7 +158,7 @@ actor FlistOpener {
             let routes = try await parts.threads.run { try FlistFile(path: entry.path).routes }
             guard routes.allSatisfy({ isNamedHere($0.url, beside: url) }) else { return nil }
             let admitted = try await admit(entry, name: FlistRecord.name(of: url), url: url, validators: nil, isVouched: true)
-            versions[key] = Version(digest: digest, fetchedAt: parts.clock.now)
+            note(digest, as: key)
             return admitted
         } catch {
             parts.logger.info("flist could not be had from its owner; fetching it here", metadata: ["url": "\(url)", "error": "\(error)"])
@@ -163,14 +178,14 @@ actor FlistOpener {
             switch try await downloads.fetch(url, to: temporary, known: validators) {
             case .notModified:
                 guard let known else { throw NodeError.unavailable("\(url): the server says that nothing changed, but nothing was known") }
-                versions[key] = Version(digest: known.record.digest, fetchedAt: parts.clock.now)
+                note(known.record.digest, as: key)
                 return known
             case .downloaded(let path, let digest, let bytes, let validators):
                 defer { unlink(path) }
                 let entry = try await parts.threads.run { [files] in try files.add(copying: path, expecting: digest) }
                 parts.logger.info("flist fetched", metadata: ["url": "\(url)", "bytes": "\(bytes)", "digest": "\(digest)"])
                 let admitted = try await admit(entry, name: FlistRecord.name(of: url), url: url, validators: validators, isVouched: true)
-                versions[key] = Version(digest: digest, fetchedAt: parts.clock.now)
+                note(digest, as: key)
                 return admitted
             }
         } catch let error as UpstreamError {
@@ -198,6 +213,13 @@ actor FlistOpener {
             guard parts.clock.now < end else { return nil }
             try? await Task.sleep(for: .milliseconds(20))
         }
+    }
+
+    /// Older ones say nothing any more.
+    private func note(_ digest: FlistDigest, as key: UInt64) {
+        let now = parts.clock.now
+        if versions.count >= Self.maxVersions { versions = versions.filter { now - $0.value.fetchedAt < Self.freshness } }
+        if versions.count < Self.maxVersions { versions[key] = Version(digest: digest, fetchedAt: now) }
     }
 
     // MARK: Peers
@@ -228,6 +250,10 @@ actor FlistOpener {
         }
         for (member, fact) in sources.sorted(by: { $0.member.id == first && $1.member.id != first }) {
             guard fact.fileBytes > 0, fact.fileBytes <= UInt64(FlistFiles.maxBytes) else { continue }
+            guard first != nil || Int64(fact.fileBytes) <= Self.maxForeignBytes - parts.flists.foreign.bytes else {
+                reason = "flists of other nodes' prefetches take \(Self.maxForeignBytes >> 20) MiB already; forget some"
+                continue
+            }
             do {
                 return try await pull(digest, bytes: Int64(fact.fileBytes), from: member)
             } catch {
@@ -315,11 +341,11 @@ actor FlistOpener {
             }
             throw NodeError.badRequest("\(record.name): \(error)")
         }
-        if let surplus = parts.flists.surplus, surplus != record.digest { await close(surplus) }
-        let now = parts.clock.now
-        parts.flists.insert(opened, record: record, now: now)
+        let isNew = parts.flists.entry(record.digest) == nil
+        if isNew, let surplus = parts.flists.surplus(isForeign: !record.isVouched) { await close(surplus) }
+        // The way first: a node that knows the flist and no way to its chunks declines what peers ask it for.
         parts.upstream.set(opened.upstream, for: record.digest)
-        let held = await parts.threads.run { [parts] in parts.store.held(among: opened.chunks) }
+        parts.flists.insert(opened, record: record, now: parts.clock.now)
         let fact = FlistFact(
             fetches: opened.upstream != nil, fileBytes: UInt64(clamping: bytes), chunkCount: UInt32(clamping: opened.chunks.count),
             name: record.name)
@@ -329,11 +355,16 @@ actor FlistOpener {
                 parts.logger.warning(
                     "too many chunks to announce to the mesh", metadata: ["flist": "\(record.name)", "chunks": "\(opened.chunks.count)"])
             }
-            machine.setHave(record.digest, held.indices.lazy.filter { held[$0] })
         }
+        // Published first, so that what arrives from now on is told by its arrival.
+        let held = await parts.threads.run { [parts] in parts.store.held(among: opened.chunks) }
+        parts.gossip.change { machine, _ in machine.setHave(record.digest, held.indices.lazy.filter { held[$0] }) }
         if saves { try? await parts.threads.run { [catalogue] in try catalogue.save(record) } }
         fetcher.flistOpened(record.digest)
-        return parts.flists.entry(record.digest)!
+        guard let entry = parts.flists.entry(record.digest) else {
+            throw NodeError.conflict("\(record.name) was forgotten while it was being opened")
+        }
+        return entry
     }
 
     /// Forgets the flist; its chunks stay in the cache until they are evicted.

@@ -14,7 +14,24 @@ final class FlistTable: Sendable {
         var usedAt: Duration
     }
 
+    /// Of those, the ones that came only by other nodes' prefetches: they never displace what users of this node opened.
+    static let maxForeign = 32
+
     private let entries = Mutex<[FlistDigest: Entry]>([:])
+    private let openings = Atomic(0)
+
+    /// Whether any flist is being made known at this moment.
+    var isOpening: Bool { openings.load(ordering: .relaxed) > 0 }
+    func noteOpening(_ isBegun: Bool) {
+        if isBegun { openings.add(1, ordering: .relaxed) } else { openings.subtract(1, ordering: .relaxed) }
+    }
+
+    /// Number and bytes of the flist files that nobody at this node asked for.
+    var foreign: (count: Int, bytes: Int64) {
+        entries.withLock { entries in
+            entries.values.filter { !$0.record.isVouched }.reduce((0, 0)) { ($0.0 + 1, $0.1 + $1.flist.fileBytes) }
+        }
+    }
 
     var all: [Entry] { entries.withLock { $0.values.sorted { ($0.record.name, $0.record.digest) < ($1.record.name, $1.record.digest) } } }
 
@@ -36,21 +53,34 @@ final class FlistTable: Sendable {
 
     func remove(_ digest: FlistDigest) -> Entry? { entries.withLock { $0.removeValue(forKey: digest) } }
 
-    /// The one to close when there are too many; `nil` while there is room, or when all are pinned.
-    var surplus: FlistDigest? {
+    /// The one to close before another is opened; `nil` while there is room, or when none may be closed.
+    func surplus(isForeign: Bool) -> FlistDigest? {
         entries.withLock { entries in
+            let foreign = entries.values.filter { !$0.record.isVouched }
+            if isForeign {
+                guard foreign.count >= Self.maxForeign || entries.count >= Self.maxOpen else { return nil }
+                return foreign.min { $0.usedAt < $1.usedAt }?.record.digest
+            }
             guard entries.count >= Self.maxOpen else { return nil }
             return entries.values.filter { !$0.record.isPinned }.min { $0.usedAt < $1.usedAt }?.record.digest
         }
     }
 
-    /// Name, digest, or the first eight or more digits of one. The flist that took a name last has it.
+    /// Digest, name, or the first eight or more digits of a digest. The flist that took a name last has it; but a name that only a
+    /// peer gave comes after all else, so that nobody can slip another flist under a name that is used here.
     func find(_ text: String) -> Entry? {
         entries.withLock { entries in
-            if let named = entries.values.filter({ $0.record.name == text }).max(by: { $0.openedAt < $1.openedAt }) { return named }
-            guard text.count >= 8, text.allSatisfy(\.isHexDigit) else { return nil }
-            let matches = entries.values.filter { $0.record.digest.hex.hasPrefix(text.lowercased()) }
-            return matches.count == 1 ? matches[0] : nil
+            if let digest = FlistDigest(hex: text.lowercased()), let entry = entries[digest] { return entry }
+            let named = entries.values.filter { $0.record.name == text }
+            func latest(_ isVouched: Bool) -> Entry? {
+                named.filter { $0.record.isVouched == isVouched }.max { $0.openedAt < $1.openedAt }
+            }
+            if let entry = latest(true) { return entry }
+            if text.count >= 8, text.allSatisfy(\.isHexDigit) {
+                let matches = entries.values.filter { $0.record.digest.hex.hasPrefix(text.lowercased()) }
+                if matches.count == 1 { return matches[0] }
+            }
+            return latest(false)
         }
     }
 

@@ -22,8 +22,10 @@ public final class MeshNode: Service {
     static let decodedBytes = 32 << 20
     /// Between two announcements of what was pulled from upstream.
     static let profileInterval: Duration = .seconds(2)
-    /// The longest pause between two looks of the ticker.
+    /// The longest pause between two looks of the ticker, and the shortest: however often gossip brings news, the planner looks at all
+    /// its wants once in this time.
     static let tick: Duration = .seconds(1)
+    static let shortestTick: Duration = .milliseconds(10)
 
     let configuration: Configuration
     let parts: NodeParts
@@ -120,6 +122,8 @@ public final class MeshNode: Service {
         let ending = await cancelWhenGracefulShutdown { [self] in
             await Result<Void, any Error>.catching { try await live() }
         }
+        prefetcher.stop()
+        fetcher.stop()
         exchange.stop()
         try ending.get()
     }
@@ -157,7 +161,7 @@ public final class MeshNode: Service {
             case .availabilityChanged:
                 parts.wakeTicker()
                 continue
-            case .factsChanged: prefetcher.joinOthers { [opener] in try await opener.open($0) }
+            case .factsChanged: prefetcher.joinOthers { [opener] in try await opener.openForPeers($0) }
             }
             fetcher.tick()
             siteUpstream.share(among: parts.fetchingNodes)
@@ -175,7 +179,9 @@ public final class MeshNode: Service {
         while !Task.isCancelled {
             let now = parts.clock.now
             let due = min(fetcher.nextTick ?? now + Self.tick, nextProfile)
-            await parts.ticker.sleep(max(due - now, .milliseconds(5)))
+            await parts.ticker.sleep(due - now)
+            let rest = Self.shortestTick - (parts.clock.now - now)
+            if rest > .zero { try? await Task.sleep(for: rest) }
             fetcher.tick()
             if parts.clock.now >= nextProfile {
                 parts.profileChanged()

@@ -64,25 +64,27 @@ extension MeshNode {
             }
             if only!.isEmpty { throw .notFound("no file of \(entry.record.name) with content matches \(patterns.joined(separator: ", "))") }
         }
-        let job = await prefetcher.start(entry, scope: scope, copies: copies, pin: request.pin ?? false, only: only)
+        let job = try await prefetcher.start(entry, scope: scope, copies: copies, pin: request.pin ?? false, only: only)
         parts.wakeTicker()
-        return shown(job)
+        return await shown(job)
     }
 
     public func job(_ id: String, wait: Duration) async throws(NodeError) -> Job {
         guard let job = prefetcher.job(id) else { throw .notFound("no job has the id \(id)") }
         if wait > .zero { await job.ended(within: wait) }
-        return shown(job)
+        return await shown(job)
     }
 
     public func cancelJob(_ id: String) async throws(NodeError) -> Job {
         guard let job = prefetcher.job(id) else { throw .notFound("no job has the id \(id)") }
         await prefetcher.cancel(job)
-        return shown(job)
+        return await shown(job)
     }
 
     /// Bytes follow the chunks: exact when all are here, else by the mean of those that are.
-    private func shown(_ prefetch: PrefetchJob) -> Job {
+    private func shown(_ prefetch: PrefetchJob) async -> Job { await parts.threads.run { [self] in shownNow(prefetch) } }
+
+    private func shownNow(_ prefetch: PrefetchJob) -> Job {
         var job = prefetch.snapshot(now: parts.clock.now)
         guard let entry = parts.flists.entry(prefetch.digest) else { return job }
         var held: UInt64 = 0

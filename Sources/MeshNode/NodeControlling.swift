@@ -19,7 +19,7 @@ extension MeshNode: NodeControl {
         let store = parts.store.statistics
         let upstream = upstreamCounters.snapshot
         let traffic = exchange.traffic
-        let site = siteFigures()
+        let site = await parts.threads.run { [self] in siteFigures() }
         return Stats(
             name: configuration.node.name, siteName: configuration.node.site, id: parts.identity.id.hex, version: Self.version,
             uptimeSeconds: parts.clock.now.seconds,
@@ -54,7 +54,7 @@ extension MeshNode: NodeControl {
                 unique += UInt64(parts.store.size(of: entry.flist.chunks[index]) ?? known.mean)
             }
         }
-        let bytes = parts.counters.snapshot.upstream.bytes + pulled
+        let bytes = parts.counters.snapshot.upstream.bytes.addingSaturated(pulled)
         let ratio = unique == 0 ? 0 : Double(bytes) / Double(unique)
         return .init(egressRatio: (ratio * 10000).rounded() / 10000, upstreamBytes: bytes, uniqueBytes: unique, nodes: members.count + 1)
     }
@@ -127,8 +127,18 @@ extension NodeParts {
     /// What other nodes of the site pulled from upstream, those that have gone since included as far as they told.
     func upstreamPulled(by members: [Member]) -> UInt64 {
         gossip.read { machine, _ in
-            members.reduce(0) { $0 &+ (machine.facts(of: $1.id)[MeshFacts.profileKey].flatMap(NodeProfile.init)?.upstreamBytes ?? 0) }
+            members.reduce(0) {
+                $0.addingSaturated(machine.facts(of: $1.id)[MeshFacts.profileKey].flatMap(NodeProfile.init)?.upstreamBytes ?? 0)
+            }
         }
+    }
+}
+
+extension UInt64 {
+    /// What others claim may be any number.
+    func addingSaturated(_ other: UInt64) -> UInt64 {
+        let (sum, overflow) = addingReportingOverflow(other)
+        return overflow ? .max : sum
     }
 }
 

@@ -40,6 +40,22 @@ struct NodeParts: Sendable {
         }
     }
 
+    /// Tells the mesh whether the chunk is here. Comings and goings of one chunk may overlap: looked at again after it was told, so
+    /// that the last word is right.
+    func announceHolding(of chunk: ChunkID) {
+        let places = flists.places(of: chunk)
+        guard !places.isEmpty else { return }
+        var isHeld: Bool
+        repeat {
+            isHeld = store.contains(chunk)
+            gossip.change { [isHeld] machine, _ in
+                for (digest, index) in places {
+                    if isHeld { machine.setHave(digest, [index]) } else { machine.clearHave(digest, [index]) }
+                }
+            }
+        } while store.contains(chunk) != isHeld
+    }
+
     /// Tells the mesh whether this node reaches upstream, and what it pulled.
     func profileChanged() {
         let profile = NodeProfile(reachesUpstream: upstream.isUp(now: clock.now), upstreamBytes: counters.snapshot.upstream.bytes)
@@ -97,6 +113,7 @@ final class Wakeup: Sendable {
         await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 let isDue = state.withLock { state in
+                    defer { state.isWoken = false }
                     if state.isWoken || Task.isCancelled { return true }
                     state.sleeper = continuation
                     return false
@@ -106,7 +123,6 @@ final class Wakeup: Sendable {
         } onCancel: {
             wake()
         }
-        state.withLock { $0.isWoken = false }
     }
 
     private func end(turn: UInt64?) {

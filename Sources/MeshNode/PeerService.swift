@@ -79,6 +79,8 @@ extension LateExchange {
                 sent.value = exchange.send(request, to: node, at: address, deadline: deadline) { response in
                     if response.isFinal { continuation.resume(returning: response) }
                 }
+                // Cancelled before there was an id to cancel.
+                if Task.isCancelled, let id = sent.value { exchange.cancel(id) }
             }
         } onCancel: {
             if let id = sent.value { exchange.cancel(id) }

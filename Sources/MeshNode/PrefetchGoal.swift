@@ -20,7 +20,10 @@ struct PrefetchGoal: Sendable {
     /// Progress counts what this node holds, not what the site does.
     var isOfThisNode: Bool { scope == .node }
 
-    /// Indices of the chunks that this node is to get now.
+    /// Chunks looked at under one hold of gossip's lock, which datagrams wait for.
+    private static let stretch = 1024
+
+    /// Indices of the chunks that this node is to get now. Looks at every chunk: blocking.
     func mine() -> [Int] {
         switch scope {
         case .node, .all: return (only ?? Array(flist.chunks.indices)).filter { !parts.store.contains(flist.chunks[$0]) }
@@ -33,10 +36,16 @@ struct PrefetchGoal: Sendable {
     private func shareOfSite() -> [Int] {
         let me = parts.identity.id
         let nodes = keepers()
-        return parts.gossip.read { machine, _ in
-            flist.chunks.indices.filter { index in
+        let absent = flist.chunks.indices.filter { !parts.store.contains(flist.chunks[$0]) }
+        return stride(from: 0, to: absent.count, by: Self.stretch).flatMap { start in
+            share(of: absent[start..<min(start + Self.stretch, absent.count)], me: me, nodes: nodes)
+        }
+    }
+
+    private func share(of indices: ArraySlice<Int>, me: NodeID, nodes: [NodeID]) -> [Int] {
+        parts.gossip.read { machine, _ in
+            indices.filter { index in
                 let chunk = flist.chunks[index]
-                guard !parts.store.contains(chunk) else { return false }
                 let holders = machine.holders(of: flist.digest, index).filter { $0 != me && machine.members[$0]?.site == machine.me.site }
                 guard holders.count < copies else { return false }
                 let others = nodes.filter { !holders.contains($0) }
@@ -57,7 +66,7 @@ struct PrefetchGoal: Sendable {
         return parts.gossip.siteMembers.map(\.id) + [parts.identity.id]
     }
 
-    /// How far the site (scope `site`) or the whole mesh (scope `all`) is, in chunks: all of them when every one has the copies that
+    /// Blocking. How far the site (scope `site`) or the whole mesh (scope `all`) is, in chunks: all of them when every one has the copies that
     /// are wanted; before that, copies made per copies wanted for one chunk.
     func done() -> Int {
         parts.gossip.read { machine, _ in

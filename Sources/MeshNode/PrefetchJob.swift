@@ -28,7 +28,14 @@ final class PrefetchJob: Sendable {
 
     func read<R: Sendable>(_ body: (Progress) -> R) -> R { progress.withLock { body($0) } }
     func change(_ body: (inout Job) -> Void) { progress.withLock { body(&$0.job) } }
-    func setTask(_ task: Task<Void, Never>) { progress.withLock { $0.task = task } }
+    /// The task that does it; one that comes after the end is cancelled.
+    func setTask(_ task: Task<Void, Never>) {
+        let isOver = progress.withLock { progress in
+            progress.task = task
+            return progress.job.state != .running
+        }
+        if isOver { task.cancel() }
+    }
     var task: Task<Void, Never>? { progress.withLock { $0.task } }
 
     func count(_ origin: ChunkOrigin) {
@@ -68,19 +75,21 @@ final class PrefetchJob: Sendable {
             progress.nextWatcher += 1
             return progress.nextWatcher
         }
-        let timer = Task { [weak self] in
-            try? await Task.sleep(for: limit)
-            self?.release(watcher)
-        }
-        defer { timer.cancel() }
+        var timer: Task<Void, Never>?
         await withCheckedContinuation { continuation in
             let isOver = progress.withLock { progress in
                 guard progress.job.state == .running else { return true }
                 progress.watchers[watcher] = continuation
                 return false
             }
-            if isOver { continuation.resume() }
+            if isOver { return continuation.resume() }
+            // Not before the watcher stands there: released too early, it would wait for the end.
+            timer = Task { [weak self] in
+                try? await Task.sleep(for: limit)
+                self?.release(watcher)
+            }
         }
+        timer?.cancel()
     }
 
     private func release(_ watcher: UInt64) { progress.withLock { $0.watchers.removeValue(forKey: watcher) }?.resume() }

@@ -19,13 +19,21 @@ final class Prefetcher: Sendable {
     /// Pause before a job tries again what could not be had; doubled up to the limit.
     static let firstPause: Duration = .seconds(2)
     static let longestPause: Duration = .seconds(30)
-    /// Between two looks at how far the other nodes are.
+    /// Between two looks at how far the other nodes are, at least, and in times of what one look takes.
     static let look: Duration = .milliseconds(200)
+    static let lookShare = 10
+    /// Prefetches of one other node that this one takes part in; further ones wait until one of them is over.
+    static let maxJobsOfNode = 16
+    /// A pin that another node asks for may take this part of the cache together with all pins, reckoned with full blocks.
+    static let foreignPinShare = 2
+    /// A job that has fetched every chunk so often finds its chunks evicted as fast as they come.
+    static let maxTurns = 3
 
     private struct State {
         var jobs: [String: PrefetchJob] = [:]
         var order: [String] = []
         var participations: [FlistDigest: PrefetchJob] = [:]
+        var isStopped = false
     }
 
     let parts: NodeParts
@@ -47,36 +55,39 @@ final class Prefetcher: Sendable {
     func job(_ id: String) -> PrefetchJob? { state.withLock { $0.jobs[id] } }
 
     /// Starts a job, or finds the one that already does exactly this.
+    ///
+    /// - Throws: `NodeError.unavailable` while `maxJobs` run.
     func start(
         _ entry: FlistTable.Entry, scope: PrefetchScope, copies: Int, pin: Bool, only chunks: [Int]?, id: String? = nil
-    ) async -> PrefetchJob {
+    ) async throws(NodeError) -> PrefetchJob {
         let digest = entry.record.digest
-        if chunks == nil,
-            let running = state.withLock({ state in
-                state.jobs.values.first { job in
-                    job.digest == digest
-                        && job.read { $0.job.state == .running && $0.job.scope == scope && $0.job.copies == copies && $0.job.pin == pin }
-                }
-            })
-        {
-            return running
-        }
         var job = Job(
             id: id ?? Hex.encode(Sodium.randomBytes(6)), flist: entry.record.name, digest: digest.hex, scope: scope, copies: copies,
             pin: pin)
         job.chunks = chunks?.count ?? entry.flist.chunks.count
         let prefetch = PrefetchJob(job: job, digest: digest, isParticipation: false, now: parts.clock.now)
+        let known = try remember(prefetch, unlessKnown: chunks == nil) { other in
+            other.state == .running && other.scope == scope && other.copies == copies && other.pin == pin
+        }
+        if let known { return known }
         if chunks == nil {
             let record = JobRecord(id: job.id, digest: digest, scope: scope.rawValue, copies: copies, pin: pin)
             _ = try? await parts.threads.run { [catalogue] in try catalogue.save(record) }
         }
-        remember(prefetch)
         launch(prefetch, entry.flist, scope: scope, copies: copies, pin: pin, only: chunks)
         return prefetch
     }
 
-    private func remember(_ job: PrefetchJob) {
-        state.withLock { state in
+    /// - Returns: the job of the same flist that does the same, if there is one; then `job` is not taken in.
+    private func remember(
+        _ job: PrefetchJob, unlessKnown: Bool, isSame: (Job) -> Bool
+    ) throws(NodeError) -> PrefetchJob? {
+        let (known, isFull) = state.withLock { state -> (PrefetchJob?, Bool) in
+            if unlessKnown, let known = state.jobs.values.first(where: { $0.digest == job.digest && $0.read { isSame($0.job) } }) {
+                return (known, false)
+            }
+            let running = state.jobs.values.count { $0.read { $0.job.state == .running } }
+            guard running < Self.maxJobs, !state.isStopped else { return (nil, true) }
             state.jobs[job.id] = job
             state.order.append(job.id)
             while state.order.count > Self.maxJobs,
@@ -85,8 +96,22 @@ final class Prefetcher: Sendable {
                 state.order.removeAll { $0 == old }
                 state.jobs[old] = nil
             }
+            return (nil, false)
         }
+        if isFull { throw .unavailable("\(Self.maxJobs) prefetches run already; cancel one or wait") }
+        return known
     }
+
+    /// Ends all work without forgetting it: the next run goes on with it.
+    func stop() {
+        let jobs = state.withLock { state in
+            state.isStopped = true
+            return Array(state.jobs.values) + state.participations.values
+        }
+        for job in jobs { job.task?.cancel() }
+    }
+
+    private var isStopped: Bool { state.withLock { $0.isStopped } }
 
     func cancel(_ job: PrefetchJob) async {
         job.task?.cancel()
@@ -97,8 +122,11 @@ final class Prefetcher: Sendable {
     func restore() async {
         let records = (try? await parts.threads.run { [catalogue] in try catalogue.jobs() }) ?? []
         for record in records {
-            guard let entry = parts.flists.entry(record.digest), let scope = PrefetchScope(rawValue: record.scope) else { continue }
-            _ = await start(entry, scope: scope, copies: record.copies, pin: record.pin, only: nil, id: record.id)
+            guard let entry = parts.flists.entry(record.digest), let scope = PrefetchScope(rawValue: record.scope) else {
+                _ = try? await parts.threads.run { [catalogue] in try catalogue.removeJob(record.id) }
+                continue
+            }
+            _ = try? await start(entry, scope: scope, copies: min(max(record.copies, 1), 255), pin: record.pin, only: nil, id: record.id)
         }
     }
 
@@ -111,6 +139,7 @@ final class Prefetcher: Sendable {
     }
 
     private func finish(_ job: PrefetchJob, _ end: Job.State, error: String? = nil) async {
+        guard !isStopped else { return }
         job.end(end, error: error, now: parts.clock.now)
         guard !job.isParticipation else { return }
         let others = state.withLock { state in
@@ -127,7 +156,10 @@ final class Prefetcher: Sendable {
         let found = parts.gossip.read { machine, _ -> [(FlistDigest, JobFact)] in
             var found: [(FlistDigest, JobFact)] = []
             for (node, member) in machine.members where member.state.isLive && node != machine.me.id {
-                for (key, value) in machine.facts(of: node) where key.kind == MeshFacts.job {
+                let jobs = machine.facts(of: node).filter { $0.key.kind == MeshFacts.job }.sorted {
+                    $0.key.id.lexicographicallyPrecedes($1.key.id)
+                }
+                for (key, value) in jobs.prefix(Self.maxJobsOfNode) {
                     guard let digest = MeshFacts.digest(of: key), let fact = JobFact(value) else { continue }
                     if fact.scope == .all || member.site == machine.me.site { found.append((digest, fact)) }
                 }
@@ -140,7 +172,8 @@ final class Prefetcher: Sendable {
             let over = state.participations.filter { wanted[$0.key] == nil }
             for digest in over.keys { state.participations[digest] = nil }
             var fresh: [(FlistDigest, JobFact, PrefetchJob)] = []
-            for (digest, fact) in wanted where state.participations[digest] == nil && state.participations.count < FlistTable.maxOpen {
+            for (digest, fact) in wanted
+            where state.participations[digest] == nil && state.participations.count < FlistTable.maxForeign && !state.isStopped {
                 let job = Job(
                     id: "", flist: "", digest: digest.hex, scope: fact.scope == .all ? .all : .site, copies: Int(fact.copies), pin: fact.pin
                 )
@@ -152,19 +185,21 @@ final class Prefetcher: Sendable {
         }
         // A copy for everybody is finished even when the one who asked has gone; copies for the site follow the site's need.
         for job in over where job.read({ $0.job.scope == .site }) { job.task?.cancel() }
-        for (digest, fact, job) in fresh {
+        for (_, fact, job) in fresh {
             job.setTask(
                 Task { [self] in
-                    guard let entry = await opened(digest, open) else { return }
+                    guard let entry = await opened(job, open) else { return }
                     await run(
                         job, entry.flist, scope: fact.scope == .all ? .all : .site, copies: Int(fact.copies), pin: fact.pin, only: nil)
                 })
         }
     }
 
-    private func opened(_ digest: FlistDigest, _ open: (FlistDigest) async throws -> FlistTable.Entry) async -> FlistTable.Entry? {
+    /// Tries for as long as the job is announced.
+    private func opened(_ job: PrefetchJob, _ open: (FlistDigest) async throws -> FlistTable.Entry) async -> FlistTable.Entry? {
+        let digest = job.digest
         var pause = Self.firstPause
-        while !Task.isCancelled {
+        while !Task.isCancelled, state.withLock({ $0.participations[digest] === job }) {
             do { return try await open(digest) } catch {
                 parts.logger.info("flist of a prefetch cannot be had yet", metadata: ["digest": "\(digest)", "error": "\(error)"])
             }
@@ -181,7 +216,7 @@ final class Prefetcher: Sendable {
     }
 
     private func run(_ job: PrefetchJob, _ flist: OpenFlist, scope: PrefetchScope, copies: Int, pin: Bool, only: [Int]?) async {
-        if pin {
+        if pin, !job.isParticipation || mayPin(flist) {
             do {
                 try await parts.threads.run { [parts] in try parts.store.pin(owner: flist.digest, flist.chunks) }
                 if let record = parts.flists.update(flist.digest, { $0.isPinned = true }) {
@@ -196,15 +231,20 @@ final class Prefetcher: Sendable {
             parts.gossip.change { machine, _ in machine.setFact(MeshFacts.jobKey(flist.digest), fact.encoded) }
         }
         var pause = Self.firstPause
+        let goal = PrefetchGoal(parts: parts, flist: flist, scope: scope, copies: copies, only: only)
         while !Task.isCancelled {
-            let goal = PrefetchGoal(parts: parts, flist: flist, scope: scope, copies: copies, only: only)
             let failures = await pass(job, goal)
             guard !Task.isCancelled else { break }
+            if job.read({ $0.job.fromPeers + $0.job.fromUpstream }) > Self.maxTurns * max(goal.count, 1) {
+                return await finish(
+                    job, .failed, error: "the cache is too small: chunks are evicted as fast as they come; raise cache.maxSize")
+            }
             if failures.missing > 0, failures.unreachable == 0 {
                 return await finish(job, .failed, error: failures.line ?? "chunks are missing")
             }
             if failures.total == 0 {
-                if job.isParticipation || scope == .node { return await finish(job, .done) }
+                // Copies for the site are made anew when a node that had them goes, for as long as the job is announced.
+                if scope == .node || (job.isParticipation && scope == .all) { return await finish(job, .done) }
                 if await othersAreDone(job, goal) { return await finish(job, .done) }
                 continue
             }
@@ -224,13 +264,11 @@ final class Prefetcher: Sendable {
 
     /// Gets every chunk that the goal gives to this node, in the order of the flist.
     private func pass(_ job: PrefetchJob, _ goal: PrefetchGoal) async -> Failures {
-        let todo = goal.mine()
+        parts.flists.touch(job.digest, now: parts.clock.now)
+        let todo = await parts.threads.run { goal.mine() }
         if goal.isOfThisNode { job.change { $0.doneChunks = max($0.doneChunks, $0.chunks - todo.count) } }
         let watch = Task { [self] in
-            while !Task.isCancelled, !goal.isOfThisNode {
-                _ = noteProgress(job, goal)
-                try? await Task.sleep(for: Self.look)
-            }
+            while !Task.isCancelled, !goal.isOfThisNode { _ = await look(job, goal) }
         }
         defer { watch.cancel() }
         return await withTaskGroup(of: (Int, Result<ChunkOrigin, any Error>).self) { group in
@@ -271,19 +309,39 @@ final class Prefetcher: Sendable {
         }
     }
 
-    /// - Returns: whether the goal is reached.
-    private func noteProgress(_ job: PrefetchJob, _ goal: PrefetchGoal) -> Bool {
-        let done = goal.done()
+    /// Looks how far the goal is, and whether something of it falls to this node; then rests, unless there is something to do.
+    private func look(_ job: PrefetchJob, _ goal: PrefetchGoal, forWork: Bool = false) async -> (isReached: Bool, hasWork: Bool) {
+        let begun = parts.clock.now
+        parts.flists.touch(job.digest, now: begun)
+        let (done, hasWork) = await parts.threads.run { (goal.done(), forWork && !goal.mine().isEmpty) }
         job.change { $0.doneChunks = done }
-        return done == goal.count
+        let isReached = done == goal.count
+        if !(forWork && (isReached || hasWork)) {
+            try? await Task.sleep(for: max(Self.look, (parts.clock.now - begun) * Self.lookShare))
+        }
+        return (isReached, hasWork)
+    }
+
+    private func mayPin(_ flist: OpenFlist) -> Bool {
+        let statistics = parts.store.statistics
+        let bytes = Int64(flist.chunks.count) * Int64(ChunkLimits.blockBytes)
+        let mayPin = statistics.pinnedBytes + bytes <= statistics.maxBytes / Int64(Self.foreignPinShare)
+        if !mayPin {
+            parts.logger.warning(
+                "not pinned here: another node's prefetch may not pin that much of the cache",
+                metadata: ["digest": "\(flist.digest)", "chunks": "\(flist.chunks.count)"])
+        }
+        return mayPin
     }
 
     /// Follows the other nodes until the goal is reached, or there is something to do for this node again.
     private func othersAreDone(_ job: PrefetchJob, _ goal: PrefetchGoal) async -> Bool {
         while !Task.isCancelled {
-            if noteProgress(job, goal) { return true }
-            if !goal.mine().isEmpty { return false }
-            try? await Task.sleep(for: Self.look)
+            let (isReached, hasWork) = await look(job, goal, forWork: true)
+            if hasWork { return false }
+            // Taking part lasts until the announcement goes.
+            if isReached, !job.isParticipation { return true }
+            if isReached { try? await Task.sleep(for: Self.look) }
         }
         return false
     }

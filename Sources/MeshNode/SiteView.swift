@@ -37,7 +37,9 @@ struct SiteView: MeshView {
         let places = flists.places(of: chunk)
         return gossip.read { machine, now in
             for (digest, index) in places {
-                if let node = machine.claimant(of: digest, index, now: now), node != me, machine.members[node]?.state.isLive == true {
+                if let node = machine.claimant(of: digest, index, now: now), node != me, let member = machine.members[node],
+                    member.state.isLive, member.site == machine.me.site
+                {
                     return node
                 }
             }
@@ -56,7 +58,9 @@ struct SiteView: MeshView {
                 machine.members.values.compactMap { member in
                     guard member.id != me, member.state.isLive, member.site == machine.me.site else { return nil }
                     let facts = machine.facts(of: member.id)
-                    guard let profile = facts[MeshFacts.profileKey].flatMap(NodeProfile.init), profile.reachesUpstream else { return nil }
+                    // A node that has not spoken of itself yet probably reaches upstream; the choice must not depend on the moment.
+                    let profile = facts[MeshFacts.profileKey].flatMap(NodeProfile.init)
+                    guard profile?.reachesUpstream ?? isYoung else { return nil }
                     guard let value = facts[key], let fact = FlistFact(value) else { return isYoung ? member.id : nil }
                     return fact.fetches ? member.id : nil
                 }

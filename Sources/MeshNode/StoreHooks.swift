@@ -20,12 +20,7 @@ struct StoreHooks: Sendable {
 
     /// Nobody shall come for what was evicted.
     func removed(_ chunks: [ChunkID]) {
-        for chunk in chunks where !parts.store.contains(chunk) {
-            let places = parts.flists.places(of: chunk)
-            parts.gossip.change { machine, _ in
-                for (digest, index) in places { machine.clearHave(digest, [index]) }
-            }
-        }
+        for chunk in chunks { parts.announceHolding(of: chunk) }
     }
 }
 

@@ -1,3 +1,4 @@
+internal import BlockCodec
 internal import ChunkModel
 internal import Synchronization
 
@@ -7,34 +8,49 @@ public final class DecodedBlockCache: Sendable {
         let buffer: ChunkBuffer
         var used: UInt64
     }
+    /// The same chunk with another key is not the same block: it is none.
+    private struct Key: Hashable {
+        let id: ChunkID
+        let key: BlockKey
+    }
     private struct State {
-        var entries: [ChunkID: Entry] = [:]
+        var entries: [Key: Entry] = [:]
         var bytes = 0
         var clock: UInt64 = 0
     }
     private let state = Mutex(State())
     private let maxBytes: Int
 
-    /// - Parameter maxBytes: plain bytes kept.
+    /// Buffers stand on pages of their own.
+    private static func memory(of buffer: ChunkBuffer) -> Int { max(buffer.capacity, 4096) }
+
+    /// Memory that is taken, never more than `maxBytes`.
+    var bytes: Int { state.withLock { $0.bytes } }
+
+    /// - Parameter maxBytes: memory for decoded blocks.
     public init(maxBytes: Int = 32 << 20) { self.maxBytes = maxBytes }
 
-    func block(_ id: ChunkID) -> ChunkBuffer? {
-        state.withLock { state in
+    func block(_ id: ChunkID, _ key: BlockKey) -> ChunkBuffer? {
+        let key = Key(id: id, key: key)
+        return state.withLock { state in
             state.clock += 1
-            state.entries[id]?.used = state.clock
-            return state.entries[id]?.buffer
+            state.entries[key]?.used = state.clock
+            return state.entries[key]?.buffer
         }
     }
 
-    func insert(_ buffer: ChunkBuffer, for id: ChunkID) {
-        guard buffer.count <= maxBytes else { return }
+    func insert(_ buffer: ChunkBuffer, for id: ChunkID, _ key: BlockKey) {
+        // A small block would keep a pooled buffer of full size from being used again.
+        let buffer = buffer.count < buffer.capacity / 2 ? buffer.withBytes { ChunkBuffer(copying: $0) } : buffer
+        let bytes = Self.memory(of: buffer)
+        guard bytes <= maxBytes else { return }
         state.withLock { state in
             state.clock += 1
-            guard state.entries.updateValue(Entry(buffer: buffer, used: state.clock), forKey: id) == nil else { return }
-            state.bytes += buffer.count
+            guard state.entries.updateValue(Entry(buffer: buffer, used: state.clock), forKey: Key(id: id, key: key)) == nil else { return }
+            state.bytes += bytes
             while state.bytes > maxBytes, let oldest = state.entries.min(by: { $0.value.used < $1.value.used }) {
                 state.entries[oldest.key] = nil
-                state.bytes -= oldest.value.buffer.count
+                state.bytes -= Self.memory(of: oldest.value.buffer)
             }
         }
     }
