@@ -158,9 +158,8 @@ public final class MeshNode: Service {
                 exchange.disconnect(member.id)
             case .left(let member): log("peer left", member)
             case .updated: break
-            case .availabilityChanged:
-                parts.wakeTicker()
-                continue
+            // By far the most frequent. Wants that a new holder can serve look again by themselves in a moment (FetchPlanner.tick).
+            case .availabilityChanged: continue
             case .factsChanged: prefetcher.joinOthers { [opener] in try await opener.openForPeers($0) }
             }
             fetcher.tick()
