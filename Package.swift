@@ -141,6 +141,19 @@ let package = Package(
             name: "PeerExchangeTests", dependencies: ["CLinux", "ChunkModel", "MeshKeys", "PeerExchange", "PeerProtocol", log],
             swiftSettings: settings),
         .testTarget(name: "HubServerTests", dependencies: ["HubServer", log], swiftSettings: settings),
+        .testTarget(
+            name: "MeshNodeTests",
+            dependencies: [
+                "ChunkModel", "ControlAPI", "ControlModel", "FetchPlanner", "Flist", "FlistTools", "Gossip", "GossipTransport", "MeshKeys",
+                "MeshNode", "NodeConfiguration", "PeerExchange", "PeerProtocol", log,
+            ], swiftSettings: besideNIO),
+        .testTarget(
+            name: "ReadAPITests", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "Flist", "FlistTools", "ReadAPI"],
+            swiftSettings: settings),
+        .testTarget(
+            name: "ControlAPITests", dependencies: ["ChunkModel", "ControlAPI", "ControlClient", "ControlModel", hummingbird, log],
+            swiftSettings: besideNIO),
+        .testTarget(name: "BlockingThreadsTests", dependencies: ["BlockingThreads"], swiftSettings: settings),
         .testTarget(name: "NodeConfigurationTests", dependencies: ["MeshKeys", "NodeConfiguration"], swiftSettings: settings),
     ]
 )

@@ -52,6 +52,9 @@ final class Prefetcher: Sendable {
         return state.withLock { state in state.order.compactMap { state.jobs[$0] } }.map { $0.snapshot(now: now) }
     }
 
+    /// Jobs of other nodes that this one takes part in.
+    var participationCount: Int { state.withLock { $0.participations.count } }
+
     func job(_ id: String) -> PrefetchJob? { state.withLock { $0.jobs[id] } }
 
     /// Starts a job, or finds the one that already does exactly this.
