@@ -134,7 +134,7 @@ extension ChunkFetcher {
                 case .cancelled: upstreamEnded(chunk, .failed("cancelled"))
                 case .failed(_, let line), .unusable(let line):
                     parts.counters.add { $0.upstreamErrors += 1 }
-                    if parts.upstream.noteFailure(now: parts.clock.now) {
+                    if parts.upstream.noteFailure(line, now: parts.clock.now) {
                         parts.logger.warning(
                             "upstream does not answer; leaving it to other nodes for a while", metadata: ["reason": "\(line)"])
                         parts.profileChanged()

@@ -228,8 +228,15 @@ final class Prefetcher: Sendable {
         let todo = goal.mine()
         if goal.isOfThisNode { job.change { $0.doneChunks = max($0.doneChunks, $0.chunks - todo.count) } }
         let watch = Task { [self] in
-            while !Task.isCancelled, !goal.isOfThisNode {
-                _ = noteProgress(job, goal)
+            var wasTroubled = false
+            while !Task.isCancelled {
+                if !goal.isOfThisNode { _ = noteProgress(job, goal) }
+                // Chunks wait for as long as upstream rests: whoever looks is told why nothing happens.
+                let trouble =
+                    parts.upstream.hasWay(for: goal.flist.digest)
+                    ? parts.upstream.trouble : "the flist has no route that can be used; waiting for peers that hold its chunks"
+                if trouble != nil || wasTroubled { job.change { $0.error = trouble } }
+                wasTroubled = trouble != nil
                 try? await Task.sleep(for: Self.look)
             }
         }
