@@ -132,7 +132,7 @@ let package = Package(
             name: "ChunkStoreTests", dependencies: ["ChunkModel", "ChunkStore", "SQLiteFile", "chunkstore-crash", log],
             swiftSettings: settings),
         .testTarget(
-            name: "UpstreamStoresTests", dependencies: ["ChunkModel", "UpstreamStores"], exclude: ["Support/flaky_hub.py"],
+            name: "UpstreamStoresTests", dependencies: ["ChunkModel", "UpstreamStores"],
             swiftSettings: settings),
         .testTarget(
             name: "GossipTransportTests", dependencies: ["ChunkModel", "Gossip", "GossipTransport", "MeshKeys", log],
@@ -154,6 +154,8 @@ let package = Package(
             name: "ControlAPITests", dependencies: ["ChunkModel", "ControlAPI", "ControlClient", "ControlModel", hummingbird, log],
             swiftSettings: besideNIO),
         .testTarget(name: "BlockingThreadsTests", dependencies: ["BlockingThreads"], swiftSettings: settings),
+        // The programs themselves, over real sockets.
+        .testTarget(name: "EndToEndTests", dependencies: ["chunkmesh", "chunkmeshd"], swiftSettings: settings),
         .testTarget(name: "NodeConfigurationTests", dependencies: ["MeshKeys", "NodeConfiguration"], swiftSettings: settings),
     ]
 )

@@ -40,16 +40,43 @@ public final class FlistFiles: Sendable {
     /// - Throws: `ChunkStoreError`: `.failed` (also when it is no regular file), `.tooLarge`, `.wrongDigest`.
     @discardableResult
     public func add(copying path: String, expecting expected: FlistDigest? = nil) throws -> Entry {
+        let source = try Self.source(path)
+        return try add(expecting: expected, from: path) { try Self.read(into: $0, from: source, path, at: $1) }
+    }
+
+    /// The digest of any file, which is not taken in.
+    ///
+    /// - Throws: `ChunkStoreError`: `.failed` (also when it is no regular file), `.tooLarge`.
+    public static func digest(of path: String) throws -> FlistDigest {
+        let source = try source(path)
+        let hash = Blake2bStream()
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: copyBytes, alignment: 4096)
+        defer { buffer.deallocate() }
+        var offset: Int64 = 0
+        while offset < maxBytes {
+            let count = try read(into: buffer, from: source, path, at: offset)
+            if count == 0 { break }
+            hash.update(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+            offset += Int64(count)
+        }
+        return FlistDigest(hash.finish())
+    }
+
+    private static func source(_ path: String) throws -> FileHandle {
         let source = try Posix.handle(path, O_RDONLY | O_NONBLOCK)
         guard let status = Posix.status(of: source.fd), Posix.isRegular(status) else {
             throw ChunkStoreError.failed(action: "read flist", path: path, code: EINVAL)
         }
-        guard Int64(status.st_size) <= Self.maxBytes else { throw ChunkStoreError.tooLarge(what: "flist " + path, limit: Self.maxBytes) }
-        return try add(expecting: expected, from: path) { target, offset in
-            let count = Posix.read(into: target, from: source.fd, at: offset)
-            guard count >= 0 else { throw ChunkStoreError.failed(action: "read flist", path: path, code: Int32(-count)) }
-            return count
-        }
+        guard Int64(status.st_size) <= maxBytes else { throw ChunkStoreError.tooLarge(what: "flist " + path, limit: maxBytes) }
+        return source
+    }
+
+    private static func read(
+        into target: UnsafeMutableRawBufferPointer, from source: FileHandle, _ path: String, at offset: Int64
+    ) throws -> Int {
+        let count = Posix.read(into: target, from: source.fd, at: offset)
+        guard count >= 0 else { throw ChunkStoreError.failed(action: "read flist", path: path, code: Int32(-count)) }
+        return count
     }
 
     /// Takes in the flist whose bytes these are.

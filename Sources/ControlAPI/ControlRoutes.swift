@@ -79,10 +79,13 @@ enum ControlRoutes {
                 return FileAnswer.chunk(try await node.chunk(try name(in: request), id: id))
             }
         }
-        for method in [HTTPRequest.Method.get, .head] {
-            router.on("/v1/flists/:name/files/**", method: method) { request, _ in
-                try await reporting {
-                    FileAnswer.make(try await node.file(try name(in: request), path: try path4(in: request)), request: request)
+        // The root too: it is answered as any other directory is.
+        for path in ["/v1/flists/:name/files", "/v1/flists/:name/files/**"] {
+            for method in [HTTPRequest.Method.get, .head] {
+                router.on(RouterPath(path), method: method) { request, _ in
+                    try await reporting {
+                        FileAnswer.make(try await node.file(try name(in: request), path: try path4(in: request)), request: request)
+                    }
                 }
             }
         }

@@ -146,7 +146,7 @@ extension ChunkFetcher {
                     upstreamEnded(chunk, turn, .failed(line))
                 case .failed(_, let line):
                     parts.counters.add { $0.upstreamErrors += 1 }
-                    if parts.upstream.noteFailure(now: parts.clock.now) {
+                    if parts.upstream.noteFailure(line, now: parts.clock.now) {
                         parts.logger.warning(
                             "upstream does not answer; leaving it to other nodes for a while", metadata: ["reason": "\(line)"])
                         parts.profileChanged()

@@ -23,14 +23,14 @@ extension MeshNode {
     public func open(_ flist: String) async throws(NodeError) -> KnownFlist { (try await opened(flist)).shown }
 
     public func forget(_ flist: String) async throws(NodeError) -> KnownFlist {
-        let entry = try known(flist)
+        let entry = try await known(flist)
         await prefetcher.cancelAll(of: entry.record.digest)
         await opener.close(entry.record.digest)
         return entry.shown
     }
 
     public func setPinned(_ flist: String, _ pinned: Bool) async throws(NodeError) -> KnownFlist {
-        let entry = pinned ? try await opened(flist) : try known(flist)
+        let entry = pinned ? try await opened(flist) : try await known(flist)
         try await reporting {
             try await self.parts.threads.run { [parts, catalogue] in
                 if pinned {

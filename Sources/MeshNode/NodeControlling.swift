@@ -94,7 +94,7 @@ extension MeshNode: NodeControl {
 
     public func status(of flist: String?) async throws(NodeError) -> Status {
         var entries = parts.flists.all
-        if let flist { entries = [try known(flist)] }
+        if let flist { entries = [try await known(flist)] }
         let shown = await parts.threads.run { [self, entries] in entries.map(status) }
         let digests = Set(entries.map(\.record.digest.hex))
         return Status(flists: shown, jobs: prefetcher.jobs.filter { flist == nil || digests.contains($0.digest) })
@@ -115,8 +115,14 @@ extension MeshNode: NodeControl {
 
     public func notReady() async -> String? { isRestored.value ? nil : "opening the flists of the last run" }
 
-    func known(_ name: String) throws(NodeError) -> FlistTable.Entry {
-        guard let entry = parts.flists.find(name) else {
+    /// By name, digest or URL, or as the file that it was made known by.
+    func known(_ name: String) async throws(NodeError) -> FlistTable.Entry {
+        var found = parts.flists.find(name) ?? parts.flists.find(url: name)
+        if found == nil, name.hasPrefix("/") {
+            let digest = await parts.threads.run { try? FlistFiles.digest(of: name) }
+            found = digest.flatMap { parts.flists.entry($0) }
+        }
+        guard let entry = found else {
             throw .notFound("no flist is known as \(name); chunkmesh status shows those that are, prefetch makes one known")
         }
         return entry

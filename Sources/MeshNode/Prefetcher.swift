@@ -271,7 +271,16 @@ final class Prefetcher: Sendable {
         let todo = await parts.threads.run { goal.mine() }
         if goal.isOfThisNode { job.change { $0.doneChunks = max($0.doneChunks, $0.chunks - todo.count) } }
         let watch = Task { [self] in
-            while !Task.isCancelled, !goal.isOfThisNode { _ = await look(job, goal) }
+            var wasTroubled = false
+            while !Task.isCancelled {
+                // Chunks wait for as long as upstream rests: whoever looks is told why nothing happens.
+                let trouble =
+                    parts.upstream.hasWay(for: goal.flist.digest)
+                    ? parts.upstream.trouble : "the flist has no route that can be used; waiting for peers that hold its chunks"
+                if trouble != nil || wasTroubled { job.change { $0.error = trouble } }
+                wasTroubled = trouble != nil
+                if goal.isOfThisNode { try? await Task.sleep(for: Self.look) } else { _ = await look(job, goal) }
+            }
         }
         defer { watch.cancel() }
         return await withTaskGroup(of: (Int, Result<ChunkOrigin, any Error>).self) { group in

@@ -12,6 +12,8 @@ final class UpstreamState: Sendable {
     private struct State {
         var failures = 0
         var restUntil: Duration = .zero
+        /// What went wrong last; `nil` once a fetch went well again.
+        var trouble: String?
         var operators: RoutedUpstream?
         var byFlist: [FlistDigest: RoutedUpstream] = [:]
     }
@@ -39,13 +41,20 @@ final class UpstreamState: Sendable {
             let was = state.failures >= Self.failureLimit
             state.failures = 0
             state.restUntil = .zero
+            state.trouble = nil
             return was
         }
     }
 
-    func noteFailure(now: Duration) -> Bool {
+    /// One line for people, as long as upstream fails.
+    var trouble: String? { state.withLock { $0.trouble } }
+
+    /// - Parameter reason: one line.
+    /// - Returns: whether the answer to `isUp` changed.
+    func noteFailure(_ reason: String, now: Duration) -> Bool {
         state.withLock { state in
             state.failures += 1
+            state.trouble = reason
             guard state.failures >= Self.failureLimit, state.restUntil <= now else { return false }
             state.restUntil = now + Self.rest
             return true

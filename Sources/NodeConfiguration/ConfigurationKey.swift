@@ -24,7 +24,7 @@ struct ConfigurationKey: Sendable {
         ConfigurationKey(name: "node.name") { $1.node.name = try $0.label() },
         ConfigurationKey(name: "node.site") { $1.node.site = try $0.label() },
         ConfigurationKey(name: "mesh.keyFile") { $1.mesh.keyFile = try $0.path() },
-        ConfigurationKey(name: "mesh.listen") { $1.mesh.listen = try $0.hostPort(defaultPort: 7946) },
+        ConfigurationKey(name: "mesh.listen") { $1.mesh.listen = try $0.numericHostPort(defaultPort: 7946) },
         ConfigurationKey(name: "mesh.advertise") { $1.mesh.advertise = try $0.address(defaultPort: 7946) },
         ConfigurationKey(name: "mesh.seeds") { $1.mesh.seeds = try $0.list { try $0.hostPort(defaultPort: 7946) } },
         ConfigurationKey(name: "mesh.multicast") { $1.mesh.multicast = try $0.bool() },

@@ -60,6 +60,13 @@ enum Setting: Sendable, Equatable {
         return value
     }
 
+    /// An address of this machine to listen at.
+    func numericHostPort(defaultPort: UInt16) throws(ValueError) -> HostPort {
+        let value = try hostPort(defaultPort: defaultPort)
+        guard NodeAddress(value.description) != nil else { throw ValueError(reason: "takes a numeric address:port, not \(value.host)") }
+        return value
+    }
+
     func address(defaultPort: UInt16) throws(ValueError) -> NodeAddress {
         let value = try hostPort(defaultPort: defaultPort)
         guard let address = NodeAddress(value.description), !address.isUnspecified else {

@@ -1,4 +1,5 @@
 import ArgumentParser
+import ControlClient
 import Glibc
 
 /// The command line of chunkmesh.
@@ -35,6 +36,9 @@ enum Main {
             exit(code.rawValue)
         } catch is Interrupted {
             exit(130)
+        } catch let ControlError.usage(line) {
+            Terminal.error("chunkmesh: \(line)")
+            exit(2)
         } catch {
             let code = Chunkmesh.exitCode(for: error)
             if code == .success {

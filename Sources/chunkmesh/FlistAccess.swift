@@ -18,6 +18,7 @@ struct FlistAccess {
     ///   - client: the daemon, if one may be asked.
     static func open(_ name: String, stores: [String], client: ControlClient?) async throws -> FlistAccess {
         let local = FlistName.localFile(name)
+        if local == nil, FlistName.isPath(name) { throw ControlError.broken("\(name): no such file") }
         if stores.isEmpty, let client {
             do {
                 return try await throughDaemon(name, local: local, client)

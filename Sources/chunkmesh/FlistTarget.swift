@@ -33,6 +33,9 @@ struct FlistTarget: ExpressibleByArgument {
 enum FlistName {
     static func forDaemon(_ text: String) -> String { localFile(text) ?? text }
 
+    /// Known names hold no slash at their start: such a text can only be a file.
+    static func isPath(_ text: String) -> Bool { text.hasPrefix("/") || text.hasPrefix("./") || text.hasPrefix("../") }
+
     /// The absolute path of `text` when it is a file on this machine.
     static func localFile(_ text: String) -> String? {
         guard !text.contains("://"), let resolved = realpath(text, nil) else { return nil }

@@ -8,7 +8,6 @@ import ServiceLifecycle
 import UnixSignals
 
 /// The cache peer: one node of the mesh, in the foreground.
-@main
 struct Daemon: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "chunkmeshd", abstract: "Shares flist chunks with the other nodes of a site, and fetches once what nobody has.",

@@ -11,7 +11,7 @@ struct StatusCommand: ParsableCommand {
     @OptionGroup var options: APIOptions
 
     func run() throws {
-        let query = flist.map { "?flist=" + ControlClient.escape(path: Array($0.utf8)) } ?? ""
+        let query = flist.map { "?flist=" + ControlClient.escape(path: Array(FlistName.forDaemon($0).utf8)) } ?? ""
         let status: Status = try options.client().get("/v1/status" + query)
         if options.json { return try Terminal.json(status) }
         if status.flists.isEmpty { return Terminal.out("no flist is known yet; chunkmesh prefetch FLIST makes one known") }

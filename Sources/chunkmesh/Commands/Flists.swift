@@ -24,7 +24,7 @@ struct Unpin: ParsableCommand {
     @OptionGroup var options: APIOptions
 
     func run() throws {
-        let known: KnownFlist = try options.client().post(ControlClient.resource(flist) + "/unpin", OpenRequest?.none)
+        let known: KnownFlist = try options.client().post(ControlClient.resource(FlistName.forDaemon(flist)) + "/unpin", OpenRequest?.none)
         if options.json { try Terminal.json(known) } else { Terminal.out("\(Terminal.quoted(known.name)): no longer pinned") }
     }
 }
@@ -36,7 +36,7 @@ struct Forget: ParsableCommand {
     @OptionGroup var options: APIOptions
 
     func run() throws {
-        let known: KnownFlist = try options.client().delete(ControlClient.resource(flist))
+        let known: KnownFlist = try options.client().delete(ControlClient.resource(FlistName.forDaemon(flist)))
         if options.json { try Terminal.json(known) } else { Terminal.out("\(Terminal.quoted(known.name)): forgotten") }
     }
 }

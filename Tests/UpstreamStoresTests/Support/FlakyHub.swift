@@ -24,7 +24,7 @@ final class FlakyHub: @unchecked Sendable {
     private init(certificate: (file: String, key: String)?) throws {
         directory = try TestFiles.directory()
         scheme = certificate == nil ? "http" : "https"
-        let script = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("flaky_hub.py").path
+        let script = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("../../Support/flaky_hub.py").path
         let python = FileManager.default.isExecutableFile(atPath: "/usr/bin/python3") ? "/usr/bin/python3" : "/usr/local/bin/python3"
         process.executableURL = URL(fileURLWithPath: python)
         process.arguments = [script, directory] + (certificate.map { [$0.file, $0.key] } ?? [])
