@@ -123,10 +123,11 @@ extension FetchPlanner {
         let claimed = view.claimant(of: id).map { state(of: $0, for: want, now: now) != .unusable } ?? false
         if holders.best != nil || !holders.full.isEmpty || claimed { return findSource(id, now: now, view: view) }
         // Or another has turned out to be its owner: fetched here and there, it would travel twice.
-        if want.localWaiters > 0, want.ownUpstream == .untried,
+        if want.localWaiters > 0, want.missingAnswers < limits.missingAnswers, want.upstreamFailures < limits.upstreamsPerRound,
             let owner = bestOwner(of: id, want: want, among: view.owners(for: want.flist), now: now), owner != me
         {
-            return findSource(id, now: now, view: view)
+            if state(of: owner, for: want, now: now) == .busy { return park(id, at: [owner], mode: .fetch) }
+            return askToFetch(owner, id, now: now)
         }
         wants[id]?.attempts.append(.upstream)
         upstreamActive.insert(id)

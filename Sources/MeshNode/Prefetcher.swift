@@ -29,7 +29,7 @@ final class Prefetcher: Sendable {
     /// A job that has fetched every chunk so often finds its chunks evicted as fast as they come.
     static let maxTurns = 3
 
-    private struct State {
+    struct State {
         var jobs: [String: PrefetchJob] = [:]
         var order: [String] = []
         var participations: [FlistDigest: PrefetchJob] = [:]
@@ -39,7 +39,7 @@ final class Prefetcher: Sendable {
     let parts: NodeParts
     let fetcher: ChunkFetcher
     private let catalogue: CatalogueFile
-    private let state = Mutex(State())
+    let state = Mutex(State())
 
     init(parts: NodeParts, fetcher: ChunkFetcher, catalogue: CatalogueFile) {
         (self.parts, self.fetcher, self.catalogue) = (parts, fetcher, catalogue)
@@ -152,73 +152,13 @@ final class Prefetcher: Sendable {
         _ = try? await parts.threads.run { [catalogue] in try catalogue.removeJob(job.id) }
     }
 
-    // MARK: Other nodes' jobs
-
-    /// Looks for jobs that other nodes announce and takes part in new ones.
-    func joinOthers(open: @escaping @Sendable (FlistDigest) async throws -> FlistTable.Entry) {
-        let found = parts.gossip.read { machine, _ -> [(FlistDigest, JobFact)] in
-            var found: [(FlistDigest, JobFact)] = []
-            for (node, member) in machine.members where member.state.isLive && node != machine.me.id {
-                let jobs = machine.facts(of: node).filter { $0.key.kind == MeshFacts.job }.sorted {
-                    $0.key.id.lexicographicallyPrecedes($1.key.id)
-                }
-                for (key, value) in jobs.prefix(Self.maxJobsOfNode) {
-                    guard let digest = MeshFacts.digest(of: key), let fact = JobFact(value) else { continue }
-                    if fact.scope == .all || member.site == machine.me.site { found.append((digest, fact)) }
-                }
-            }
-            return found
-        }
-        let wanted = Dictionary(found.map { ($0.0, $0.1) }, uniquingKeysWith: { a, b in a.scope == .all ? a : b })
-        let (fresh, over) = state.withLock { state -> ([(FlistDigest, JobFact, PrefetchJob)], [PrefetchJob]) in
-            // A finished one stays until the announcement goes, so that it is not begun again.
-            let over = state.participations.filter { wanted[$0.key] == nil }
-            for digest in over.keys { state.participations[digest] = nil }
-            var fresh: [(FlistDigest, JobFact, PrefetchJob)] = []
-            for (digest, fact) in wanted
-            where state.participations[digest] == nil && state.participations.count < FlistTable.maxForeign && !state.isStopped {
-                let job = Job(
-                    id: "", flist: "", digest: digest.hex, scope: fact.scope == .all ? .all : .site, copies: Int(fact.copies), pin: fact.pin
-                )
-                let participation = PrefetchJob(job: job, digest: digest, isParticipation: true, now: parts.clock.now)
-                state.participations[digest] = participation
-                fresh.append((digest, fact, participation))
-            }
-            return (fresh, Array(over.values))
-        }
-        // A copy for everybody is finished even when the one who asked has gone; copies for the site follow the site's need.
-        for job in over where job.read({ $0.job.scope == .site }) { job.task?.cancel() }
-        for (_, fact, job) in fresh {
-            job.setTask(
-                Task { [self] in
-                    guard let entry = await opened(job, open) else { return }
-                    await run(
-                        job, entry.flist, scope: fact.scope == .all ? .all : .site, copies: Int(fact.copies), pin: fact.pin, only: nil)
-                })
-        }
-    }
-
-    /// Tries for as long as the job is announced.
-    private func opened(_ job: PrefetchJob, _ open: (FlistDigest) async throws -> FlistTable.Entry) async -> FlistTable.Entry? {
-        let digest = job.digest
-        var pause = Self.firstPause
-        while !Task.isCancelled, state.withLock({ $0.participations[digest] === job }) {
-            do { return try await open(digest) } catch {
-                parts.logger.info("flist of a prefetch cannot be had yet", metadata: ["digest": "\(digest)", "error": "\(error)"])
-            }
-            try? await Task.sleep(for: pause)
-            pause = min(pause * 2, Self.longestPause)
-        }
-        return nil
-    }
-
     // MARK: Running
 
     private func launch(_ job: PrefetchJob, _ flist: OpenFlist, scope: PrefetchScope, copies: Int, pin: Bool, only: [Int]?) {
         job.setTask(Task { [self] in await run(job, flist, scope: scope, copies: copies, pin: pin, only: only) })
     }
 
-    private func run(_ job: PrefetchJob, _ flist: OpenFlist, scope: PrefetchScope, copies: Int, pin: Bool, only: [Int]?) async {
+    func run(_ job: PrefetchJob, _ flist: OpenFlist, scope: PrefetchScope, copies: Int, pin: Bool, only: [Int]?) async {
         if pin, !job.isParticipation || mayPin(flist) {
             do {
                 try await parts.threads.run { [parts] in try parts.store.pin(owner: flist.digest, flist.chunks) }

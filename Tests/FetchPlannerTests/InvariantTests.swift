@@ -46,8 +46,10 @@ import Testing
             let id = ids.randomElement(using: &random)!
             switch kind {
             case 0..<4:
-                perform(stage.want(id, FetchPriority.allCases.randomElement(using: &random)!))
+                // The shell notes the waiter before it carries out the actions, one of which may be that it failed at once.
+                let actions = stage.want(id, FetchPriority.allCases.randomElement(using: &random)!)
                 local[id, default: 0] += 1
+                perform(actions)
             case 4..<6:
                 let (answer, actions) = stage.wantForPeer(id, FetchPriority.allCases.randomElement(using: &random)!)
                 if answer == .joined { peers[id, default: 0] += 1 }

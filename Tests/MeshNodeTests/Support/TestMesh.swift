@@ -66,7 +66,11 @@ final class TestMesh: @unchecked Sendable {
         }
     }
 
-    func stop() async { for node in nodes { await node.stop() } }
+    func stop() async {
+        await withTaskGroup(of: Void.self) { group in
+            for node in nodes { group.addTask { await node.stop() } }
+        }
+    }
 
     /// Packs files of these sizes into the hub's directory.
     @discardableResult
