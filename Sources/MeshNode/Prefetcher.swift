@@ -205,6 +205,11 @@ final class Prefetcher: Sendable {
                 return await finish(job, .failed, error: failures.line ?? "chunks are missing")
             }
             if failures.total == 0 {
+                if job.isParticipation, scope == .site {
+                    // What falls to this node changes as nodes come, go and hear of the flist; it ends with the announcement.
+                    while !Task.isCancelled, goal.mine().isEmpty { try? await Task.sleep(for: Self.look) }
+                    continue
+                }
                 if job.isParticipation || scope == .node { return await finish(job, .done) }
                 if await othersAreDone(job, goal) { return await finish(job, .done) }
                 continue
