@@ -3,7 +3,7 @@ import Synchronization
 import Testing
 
 /// A directory, and the programs that a test starts; all of them go with `withBench`.
-final class Bench: @unchecked Sendable {
+final class Bench: Sendable {
     let path: String
     private let state = Mutex((programs: [Program](), count: 0))
 
@@ -43,9 +43,10 @@ final class Bench: @unchecked Sendable {
         let programs = state.withLock { $0.programs }
         for program in programs { program.signal(SIGKILL) }
         for program in programs { _ = await program.outcome(within: .seconds(10)) }
-        let remove = try? Process.run(
-            URL(fileURLWithPath: "/bin/sh"), arguments: ["-c", "chmod -R u+rwx \"$0\" 2>/dev/null; rm -rf \"$0\"", path])
-        while remove?.isRunning == true { try? await Task.sleep(for: .milliseconds(10)) }
+        let remove = try? Program(
+            "/bin/sh", ["-c", "chmod -R u+rwx \"$0\" 2>/dev/null; rm -rf \"$0\"", path], files: path + "-rm", directory: "/")
+        _ = await remove?.outcome()
+        for suffix in ["-rm.out", "-rm.err"] { unlink(path + suffix) }
     }
 
     // MARK: Parts
@@ -86,7 +87,9 @@ final class Bench: @unchecked Sendable {
     }
 
     private func port(of program: Program) -> Int? {
-        (try? String(contentsOfFile: program.outputFile, encoding: .utf8)).flatMap { Int($0.trimmingCharacters(in: .whitespacesAndNewlines)) }
+        (try? String(contentsOfFile: program.outputFile, encoding: .utf8)).flatMap {
+            Int($0.trimmingCharacters(in: .whitespacesAndNewlines))
+        }
     }
 
     /// Packs `files` files of `bytes` incompressible bytes into `hub/NAME.fl` and its store `hub`.
@@ -167,7 +170,9 @@ enum Ports {
         address.sin_port = UInt16(port).bigEndian
         address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
         return withUnsafePointer(to: &address) { pointer in
-            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0 }
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
+            }
         }
     }
 }
