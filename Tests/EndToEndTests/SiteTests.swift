@@ -106,6 +106,8 @@ import Testing
             var nodes = [first]
             for name in ["n2", "n3"] { nodes.append(try await bench.daemon(name, key: key, seeds: [first], settings: settings)) }
             try await meet(nodes)
+            // Each has told by then that it reaches upstream: until that is known, nodes do not count on each other.
+            for node in nodes { try await eventually("it runs for a while") { try await node.json("stats").number("uptimeSeconds") > 4 } }
             let job = try await first.json("prefetch", flist, "--copies", "\(copies)")
             #expect(job.text("state") == "done", "\(job)")
             try await eventually("that many copies of each") { try await first.json("status").int("flists[0].site.minCopies") == copies }
