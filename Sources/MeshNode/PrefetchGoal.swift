@@ -54,16 +54,19 @@ struct PrefetchGoal: Sendable {
         }
     }
 
-    /// Nodes that take their share: for one copy those that can fetch it themselves, so that nothing travels twice over the LAN.
+    /// Nodes that take their share: for one copy those that can fetch it themselves, so that nothing travels twice over the LAN. A
+    /// young flist is expected to reach all nodes of the site: if they counted only once they had heard of it, those that hear of it
+    /// first would take all.
     private func keepers() -> [NodeID] {
         let view = SiteView(
             gossip: parts.gossip, flists: parts.flists, upstream: parts.upstream, me: parts.identity.id, now: parts.clock.now)
-        let knowing = parts.gossip.nodes(knowing: flist.digest)
-        let fetching = view.owners(for: flist.digest).filter { node in
-            node == parts.identity.id || knowing.contains { $0.member.id == node }
+        if copies == 1 {
+            let fetching = view.owners(for: flist.digest)
+            if !fetching.isEmpty { return fetching }
         }
-        if copies <= fetching.count { return fetching }
-        return parts.gossip.siteMembers.map(\.id) + [parts.identity.id]
+        let isYoung = parts.flists.age(of: flist.digest, now: parts.clock.now).map { $0 < SiteView.youth } ?? false
+        let knowing = Set(parts.gossip.nodes(knowing: flist.digest).map(\.member.id))
+        return parts.gossip.siteMembers.map(\.id).filter { isYoung || knowing.contains($0) } + [parts.identity.id]
     }
 
     /// Blocking. How far the site (scope `site`) or the whole mesh (scope `all`) is, in chunks: all of them when every one has the copies that

@@ -3,7 +3,7 @@ import Synchronization
 import Testing
 
 /// A directory, and the programs that a test starts; all of them go with `withBench`.
-final class Bench: @unchecked Sendable {
+final class Bench: Sendable {
     let path: String
     private let state = Mutex((programs: [Program](), count: 0))
 
@@ -43,9 +43,10 @@ final class Bench: @unchecked Sendable {
         let programs = state.withLock { $0.programs }
         for program in programs { program.signal(SIGKILL) }
         for program in programs { _ = await program.outcome(within: .seconds(10)) }
-        let remove = try? Process.run(
-            URL(fileURLWithPath: "/bin/sh"), arguments: ["-c", "chmod -R u+rwx \"$0\" 2>/dev/null; rm -rf \"$0\"", path])
-        while remove?.isRunning == true { try? await Task.sleep(for: .milliseconds(10)) }
+        let remove = try? Program(
+            "/bin/sh", ["-c", "chmod -R u+rwx \"$0\" 2>/dev/null; rm -rf \"$0\"", path], files: path + "-rm", directory: "/")
+        _ = await remove?.outcome()
+        for suffix in ["-rm.out", "-rm.err"] { unlink(path + suffix) }
     }
 
     // MARK: Parts

@@ -6,7 +6,7 @@ import Testing
     @Test func prefetchAndWhatShowsIt() async throws {
         try await withBench { bench in
             let hub = Ports.free()
-            let (flist, tree) = try await bench.pack(files: 6, bytes: 200_000, route: "http://127.0.0.1:\(hub)")
+            let (flist, _) = try await bench.pack(files: 6, bytes: 200_000, route: "http://127.0.0.1:\(hub)")
             try await bench.hub(port: hub)
             let key = try await bench.key()
             let first = try await bench.daemon("n1", key: key)
@@ -58,7 +58,6 @@ import Testing
                 let shown = try await first.chunkmesh(command)
                 #expect(shown.status == 0 && !shown.text.isEmpty && shown.errors.isEmpty, "\(command)")
             }
-            try await bench.expectSame(tree, tree)
         }
     }
 
@@ -150,7 +149,8 @@ import Testing
     @Test func commandsWithoutADaemon() async throws {
         try await withBench { bench in
             let (flist, tree) = try await bench.pack(files: 2, bytes: 30_000, route: "dir://" + bench.sub("hub"))
-            let keys = [try await bench.alone("key", "generate").text, try await bench.alone("key", "generate").text]
+            let generate = ["key", "generate"]
+            let keys = [try await bench.run("chunkmesh", generate).text, try await bench.run("chunkmesh", generate).text]
             #expect(keys.allSatisfy { Data(base64Encoded: $0.trimmingCharacters(in: .newlines))?.count == 32 } && keys[0] != keys[1])
             let shown = try await bench.alone("flist", "inspect", flist, "--json").json()
             shown.expect("path", "entries", "files", "directories", "symlinks", "bytes", "uniqueChunks", "routes[0].url", "tags")

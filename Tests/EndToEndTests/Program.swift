@@ -25,15 +25,15 @@ struct Outcome: Sendable {
 }
 
 /// A running program; its output goes to files, so that nobody has to read it along.
-final class Program: @unchecked Sendable {
+final class Program: Sendable {
     private struct State {
         var status: Int32?
         var waiters: [CheckedContinuation<Void, Never>] = []
     }
 
     let pid: Int32
-    private let process = Process()
     let outputFile: String
+    private let arguments: [String]
     private let errorFile: String
     private let started = ContinuousClock.now
     private let state = Mutex(State())
@@ -50,40 +50,48 @@ final class Program: @unchecked Sendable {
     ///   - executable: a path, or the name of a program of this package.
     ///   - files: where stdout and stderr go, with `.out` and `.err` appended.
     init(_ executable: String, _ arguments: [String], environment: [String: String] = [:], files: String, directory: String) throws {
-        (outputFile, errorFile) = (files + ".out", files + ".err")
-        for file in [outputFile, errorFile] { try Data().write(to: URL(fileURLWithPath: file)) }
-        process.executableURL = URL(fileURLWithPath: executable.hasPrefix("/") ? executable : Self.folder + "/" + executable)
-        process.arguments = arguments
-        process.environment = ["PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": directory, "TMPDIR": directory].merging(environment) { $1 }
-        process.currentDirectoryURL = URL(fileURLWithPath: directory)
-        process.standardInput = FileHandle.nullDevice
-        process.standardOutput = FileHandle(forWritingAtPath: outputFile)
-        process.standardError = FileHandle(forWritingAtPath: errorFile)
-        let ended = Ended()
-        process.terminationHandler = { ended.report($0.terminationReason == .exit ? $0.terminationStatus : 128 + $0.terminationStatus) }
-        try process.run()
-        pid = process.processIdentifier
-        ended.tell { [weak self] in self?.end($0) }
+        (outputFile, errorFile, self.arguments) = (files + ".out", files + ".err", arguments)
+        let path = executable.hasPrefix("/") ? executable : Self.folder + "/" + executable
+        let surroundings = ["PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": directory, "TMPDIR": directory].merging(environment) { $1 }
+        pid = try Self.spawn(
+            path, [path] + arguments, surroundings.map { "\($0.key)=\($0.value)" }, output: outputFile, errors: errorFile)
+        Thread.detachNewThread { [self] in
+            var status: Int32 = 0
+            while waitpid(pid, &status, 0) < 0, errno == EINTR {}
+            end(status & 0x7f == 0 ? status >> 8 & 0xff : 128 + (status & 0x7f))
+        }
     }
 
-    /// A program may end before anybody can be told.
-    private final class Ended: Sendable {
-        private let state = Mutex<(status: Int32?, tell: (@Sendable (Int32) -> Void)?)>((nil, nil))
-
-        func report(_ status: Int32) {
-            state.withLock { state in
-                state.status = status
-                return state.tell
-            }?(status)
-        }
-
-        func tell(_ body: @escaping @Sendable (Int32) -> Void) {
-            let status = state.withLock { state in
-                state.tell = body
-                return state.status
-            }
-            if let status { body(status) }
-        }
+    /// Starts a program with a fresh set of signals and no descriptors but the first three.
+    private static func spawn(
+        _ path: String, _ arguments: [String], _ environment: [String], output: String, errors: String
+    ) throws -> pid_t {
+        var files = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&files)
+        defer { posix_spawn_file_actions_destroy(&files) }
+        posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0)
+        posix_spawn_file_actions_addopen(&files, 1, output, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
+        posix_spawn_file_actions_addopen(&files, 2, errors, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
+        // Not in the headers that Swift sees; without it, the test's own descriptors would live on in the programs.
+        typealias CloseFrom = @convention(c) (UnsafeMutablePointer<posix_spawn_file_actions_t>, Int32) -> Int32
+        let closeFrom = try #require(dlsym(nil, "posix_spawn_file_actions_addclosefrom_np"))
+        _ = unsafeBitCast(closeFrom, to: CloseFrom.self)(&files, 3)
+        var attributes = posix_spawnattr_t()
+        posix_spawnattr_init(&attributes)
+        defer { posix_spawnattr_destroy(&attributes) }
+        var signals = sigset_t()
+        sigemptyset(&signals)
+        posix_spawnattr_setsigmask(&attributes, &signals)
+        sigfillset(&signals)
+        posix_spawnattr_setsigdefault(&attributes, &signals)
+        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
+        let argv = arguments.map { strdup($0) } + [nil]
+        let envp = environment.map { strdup($0) } + [nil]
+        defer { for text in argv + envp { free(text) } }
+        var pid: pid_t = 0
+        let code = posix_spawn(&pid, path, &files, &attributes, argv, envp)
+        try #require(code == 0, "\(path): \(String(cString: strerror(code)))")
+        return pid
     }
 
     private func end(_ status: Int32) {
@@ -104,7 +112,7 @@ final class Program: @unchecked Sendable {
     func outcome(within limit: Duration = .seconds(40), _ place: SourceLocation = #_sourceLocation) async -> Outcome {
         let timer = Task { [self] in
             try await Task.sleep(for: limit)
-            Issue.record("\(process.arguments ?? []) did not end within \(limit): \(errors.suffix(500))", sourceLocation: place)
+            Issue.record("\(arguments) did not end within \(limit): \(errors.suffix(500))", sourceLocation: place)
             signal(SIGKILL)
         }
         defer { timer.cancel() }

@@ -62,6 +62,8 @@ class Hub(BaseHTTPRequestHandler):
             if count <= int(arguments[0]):
                 headers = [("Retry-After", arguments[1])] if mode == "later" else []
                 return self.answer(503, b"busy", headers)
+        if mode == "mended" and os.path.exists(os.path.join(ROOT, "broken")):
+            return self.answer(500, b"broken")
         if mode == "loop":
             return self.answer(302, b"", [("Location", self.path)])
         if mode == "redirect":
