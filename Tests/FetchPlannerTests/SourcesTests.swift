@@ -225,4 +225,16 @@ import Testing
         }
         #expect(stage.tick(after: .seconds(200)).compactMap(\.fetched) == [ids[19]])
     }
+
+    @Test func `what stands in line for upstream goes to a node that has become its owner`() {
+        var stage = Stage(others: 1, places: 1)
+        let mine = stage.chunks(1, mine: true)[0]
+        let ids = stage.chunks(3, mine: false)
+        stage.mesh.owners = [stage.me]
+        #expect(([mine] + ids).flatMap { stage.want($0) }.compactMap(\.fetched) == [mine])
+        stage.mesh.owners = [stage.me] + stage.others
+        let asked = stage.arrived(mine).compactMap(\.asked)
+        #expect(asked.map(\.chunk) == ids)
+        #expect(asked.allSatisfy { $0.mode == .fetch && $0.node == stage.others[0] })
+    }
 }
