@@ -1,7 +1,7 @@
 internal import BlockingThreads
 internal import ChunkModel
 internal import ChunkStore
-internal import ControlAPI
+internal import ControlModel
 internal import Gossip
 internal import GossipTransport
 internal import MeshKeys
