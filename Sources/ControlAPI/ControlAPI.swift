@@ -38,9 +38,9 @@ public struct ControlAPI: Service {
                     try await serve(.hostname(listen.host, port: listen.port), place: "\(listen.host):\(listen.port)") {}
                 }
             }
-            // The first that ends takes the other with it.
-            defer { group.cancelAll() }
-            try await group.next()
+            // Both end by themselves at a graceful shutdown: cancelled amid an accept, NIO's writer of that connection would trap. One that
+            // cannot listen ends the other.
+            try await group.waitForAll()
         }
     }
 

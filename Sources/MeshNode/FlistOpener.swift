@@ -28,7 +28,7 @@ actor FlistOpener {
     /// Pieces of an flist asked of one peer at a time.
     static let piecesUnderWay = 4
     /// A node that just started waits this long for others to show up, before it goes to upstream.
-    static let settleTime: Duration = .milliseconds(1500)
+    static let settleTime: Duration = .seconds(1)
 
     private struct Version {
         let digest: FlistDigest
