@@ -39,8 +39,8 @@ public struct ControlAPI: Service {
                 }
             }
             // Both end by themselves at a graceful shutdown: cancelled amid an accept, NIO's writer of that connection would trap. One that
-            // cannot listen ends the other.
-            try await group.waitForAll()
+            // cannot listen throws here at once, and leaving the group ends the other.
+            while try await group.next() != nil {}
         }
     }
 

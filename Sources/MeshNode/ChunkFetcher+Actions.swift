@@ -142,7 +142,7 @@ extension ChunkFetcher {
                     upstreamEnded(chunk, turn, .missing)
                 case .cancelled: upstreamEnded(chunk, turn, .failed("cancelled"))
                 case .unusable(let line):
-                    // The fault of this flist's routes; other flists' hubs may be well.
+                    parts.upstream.noteUnusable(line)
                     upstreamEnded(chunk, turn, .failed(line))
                 case .failed(_, let line):
                     parts.counters.add { $0.upstreamErrors += 1 }

@@ -49,6 +49,9 @@ final class UpstreamState: Sendable {
     /// One line for people, as long as upstream fails.
     var trouble: String? { state.withLock { $0.trouble } }
 
+    /// Routes that can never be used: told to people, but no reason to rest, since the hubs of other flists may be well.
+    func noteUnusable(_ reason: String) { state.withLock { $0.trouble = reason } }
+
     /// - Parameter reason: one line.
     /// - Returns: whether the answer to `isUp` changed.
     func noteFailure(_ reason: String, now: Duration) -> Bool {
