@@ -13,8 +13,6 @@ internal import Synchronization
 /// Gets chunks: from the cache, from peers, from upstream. The shell around `FetchPlanner`: it carries out what the planner decides,
 /// verifies and stores what arrives, and wakes whoever waits.
 final class ChunkFetcher: Sendable {
-    /// A reader gives up after this long, when chunks can be had from nowhere.
-    static let foregroundDeadline: Duration = .seconds(60)
     /// A peer that asks for a chunk of an flist which this node does not know yet is kept waiting this long: machines that are
     /// told of an image at the same moment hear of it at slightly different times, and whoever is declined goes to another owner.
     static let unknownFlistGrace: Duration = .seconds(2)

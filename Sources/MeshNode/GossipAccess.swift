@@ -22,10 +22,6 @@ extension GossipTransport {
 
     func member(_ node: NodeID) -> Member? { read { machine, _ in machine.members[node] } }
 
-    func profile(of node: NodeID) -> NodeProfile? {
-        read { machine, _ in machine.facts(of: node)[MeshFacts.profileKey].flatMap(NodeProfile.init) }
-    }
-
     /// Live members of the site that say they know the flist.
     func nodes(knowing flist: FlistDigest) -> [(member: Member, fact: FlistFact)] {
         read { machine, _ in
@@ -37,4 +33,9 @@ extension GossipTransport {
             }
         }
     }
+}
+
+extension GossipMachine {
+    /// What the node says of itself; `nil` before it has said anything that makes sense.
+    func profile(of node: NodeID) -> NodeProfile? { facts(of: node)[MeshFacts.profileKey].flatMap(NodeProfile.init) }
 }

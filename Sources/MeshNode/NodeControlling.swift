@@ -134,7 +134,7 @@ extension NodeParts {
     func upstreamPulled(by members: [Member]) -> UInt64 {
         gossip.read { machine, _ in
             members.reduce(0) {
-                $0.addingSaturated(machine.facts(of: $1.id)[MeshFacts.profileKey].flatMap(NodeProfile.init)?.upstreamBytes ?? 0)
+                $0.addingSaturated(machine.profile(of: $1.id)?.upstreamBytes ?? 0)
             }
         }
     }

@@ -35,7 +35,7 @@ struct NodeParts: Sendable {
         gossip.read { machine, _ in
             machine.members.values.count { member in
                 member.id != machine.me.id && member.state.isLive && member.site == machine.me.site
-                    && machine.facts(of: member.id)[MeshFacts.profileKey].flatMap(NodeProfile.init)?.reachesUpstream == true
+                    && machine.profile(of: member.id)?.reachesUpstream == true
             } + 1
         }
     }

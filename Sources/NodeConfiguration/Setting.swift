@@ -77,7 +77,7 @@ enum Setting: Sendable, Equatable {
 
     func url() throws(ValueError) -> String {
         let text = try text()
-        guard let end = text.range(of: "://"), end.lowerBound > text.startIndex, end.upperBound < text.endIndex else {
+        guard let end = text.firstRange(of: "://"), end.lowerBound > text.startIndex, end.upperBound < text.endIndex else {
             throw ValueError(reason: "takes URLs such as https://hub.example.org")
         }
         return text
@@ -127,14 +127,5 @@ extension StringProtocol {
     var trimmed: String {
         guard let first = firstIndex(where: { !$0.isWhitespace }), let last = lastIndex(where: { !$0.isWhitespace }) else { return "" }
         return String(self[first...last])
-    }
-
-    func range(of needle: String) -> Range<Index>? {
-        var start = startIndex
-        while start < endIndex {
-            if self[start...].hasPrefix(needle) { return start..<index(start, offsetBy: needle.count) }
-            start = index(after: start)
-        }
-        return nil
     }
 }

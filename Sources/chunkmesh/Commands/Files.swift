@@ -11,7 +11,7 @@ struct List: ParsableCommand {
     @OptionGroup var options: APIOptions
 
     func run() throws {
-        let tree = try Listing.whole(target, try options.client(), trailingSlash: false)
+        let tree = try Listing.whole(target, try options.client())
         if options.json { return try Terminal.json(tree) }
         let entries = tree.entry.type == .dir ? tree.entries : [tree.entry]
         for entry in entries { Terminal.out(long ? Listing.line(entry) : Terminal.quoted(entry.name)) }
@@ -43,7 +43,7 @@ struct Stat: ParsableCommand {
 
 /// Listings put together from the pages that the daemon sends.
 enum Listing {
-    static func whole(_ target: FlistTarget, _ client: ControlClient, trailingSlash: Bool) throws -> Tree {
+    static func whole(_ target: FlistTarget, _ client: ControlClient) throws -> Tree {
         let base = try client.open(target.flist) + "/tree" + ControlClient.escape(path: target.path)
         var tree: Tree = try client.get(base)
         while let next = tree.next {
