@@ -52,6 +52,8 @@ let package = Package(
         .systemLibrary(name: "CSQLite", path: "Sources/C/CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
         .systemLibrary(name: "CCrypto", path: "Sources/C/CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CCurl", path: "Sources/C/CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
+        .systemLibrary(name: "CZstd", path: "Sources/C/CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+        .systemLibrary(name: "CArchive", path: "Sources/C/CArchive", pkgConfig: "libarchive", providers: [.apt(["libarchive-dev"])]),
         .systemLibrary(name: "CLinux", path: "Sources/C/CLinux"),
 
         // What everything speaks of.
@@ -61,7 +63,7 @@ let package = Package(
         .target(name: "BlockingThreads", swiftSettings: settings),
 
         // Pure: no I/O, no clock.
-        .target(name: "BlockCodec", dependencies: ["CCrypto", "CSnappy", "ChunkModel"], swiftSettings: settings),
+        .target(name: "BlockCodec", dependencies: ["CCrypto", "CSnappy", "CZstd", "ChunkModel"], swiftSettings: settings),
         .target(name: "Flist", dependencies: ["BlockCodec", "ChunkModel", "SQLiteFile"], swiftSettings: settings),
         .target(name: "Gossip", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: pure),
         .target(name: "PeerProtocol", dependencies: ["CSodium", "ChunkModel", "MeshKeys"], swiftSettings: pure),

@@ -5,7 +5,7 @@ public struct BlockError: Error, Hashable, Sendable, CustomStringConvertible {
     public enum Failure: Hashable, Sendable {
         /// Fewer stored bytes than a tag has, or more than a chunk may have.
         case storedLength(Int)
-        /// The authentication tag does not fit: wrong key, or bytes that were made with another.
+        /// The authentication tag (in legacy blocks: the recorded length) does not fit: wrong key, or bytes that were made with another.
         case tag
         /// Decrypted, but not in snappy's raw format: bad header, bad element, trailing or missing bytes.
         case compression
@@ -26,8 +26,9 @@ public struct BlockError: Error, Hashable, Sendable, CustomStringConvertible {
     public var description: String {
         let what =
             switch failure {
-            case .storedLength(let count): "\(count) stored bytes are no chunk (17 to \(ChunkLimits.maxStoredBytes) are)"
-            case .tag: "decryption failed (authentication tag)"
+            case .storedLength(let count):
+                "\(count) stored bytes are no chunk (up to \(ChunkLimits.maxStoredBytes) are, legacy ones in words of 4)"
+            case .tag: "decryption failed (wrong key or damaged data)"
             case .compression: "decompression failed (damaged snappy data)"
             case .plainLength(let count): "\(count) plain bytes are over the limit of \(ChunkLimits.maxPlainBytes)"
             case .key: "the plain bytes do not match the block key"

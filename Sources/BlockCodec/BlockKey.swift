@@ -1,21 +1,18 @@
 public import ChunkModel
 
-/// What a block is decrypted with: the BLAKE2b of its plain bytes (FORMATS.md §1.3).
+/// What a block is decrypted with: the BLAKE2b of its plain bytes, 32 bytes long for `.fl` and 16 for legacy flists
+/// (FORMATS.md §1.3, §2.4).
 ///
 /// Whoever holds it can read the content, so it is kept out of messages and logs: `description` shows nothing of it.
 public struct BlockKey: Hashable, Sendable, CustomStringConvertible {
-    /// How long the keys of a format are.
-    public enum Length: UInt8, Sendable {
-        case full = 32
-    }
-
     let value: Bytes32
-    public let length: Length
+    public let length: ChunkID.Length
 
-    /// `nil` unless `bytes` holds 32 bytes.
+    /// `nil` unless `bytes` holds 16 or 32 bytes.
     public init?(_ bytes: some Collection<UInt8>) {
-        guard let value = Bytes32(bytes) else { return nil }
-        self.init(value)
+        guard let count = UInt8(exactly: bytes.count), let length = ChunkID.Length(rawValue: count) else { return nil }
+        self.length = length
+        value = Bytes32(padding: bytes)
     }
 
     /// A key of an `.fl`.
@@ -25,7 +22,10 @@ public struct BlockKey: Hashable, Sendable, CustomStringConvertible {
     }
 
     /// The key that `plain` has.
-    public init(ofPlain plain: UnsafeRawBufferPointer) { self.init(Blake2b.hash256(plain)) }
+    public init(ofPlain plain: UnsafeRawBufferPointer, length: ChunkID.Length = .full) {
+        self.length = length
+        value = length == .full ? Blake2b.hash256(plain) : Blake2b.hash128(plain)
+    }
 
     public var bytes: [UInt8] { Array(value.bytes.prefix(Int(length.rawValue))) }
     public var description: String { "block key (\(length.rawValue) bytes)" }

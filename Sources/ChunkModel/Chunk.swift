@@ -12,6 +12,9 @@ public struct Chunk: Sendable {
         self.buffer = buffer
     }
 
+    /// For an encoder that has just computed the id from these bytes.
+    package init(computed id: ChunkID, of buffer: ChunkBuffer) { (self.id, self.buffer) = (id, buffer) }
+
     public var byteCount: Int { buffer.count }
 }
 

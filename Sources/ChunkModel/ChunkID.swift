@@ -38,6 +38,9 @@ public struct ChunkID: Hashable, Comparable, Sendable, CustomStringConvertible {
     /// The first eight bytes as a number, evenly spread.
     public var prefix64: UInt64 { value.prefix64 }
 
+    /// Whether the id lies between two numbers of 32 bytes, both inclusive.
+    func isBetween(_ lower: Bytes32, and upper: Bytes32) -> Bool { lower <= value && value <= upper }
+
     public static func < (a: ChunkID, b: ChunkID) -> Bool {
         a.value != b.value ? a.value < b.value : a.length.rawValue < b.length.rawValue
     }

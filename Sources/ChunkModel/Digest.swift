@@ -24,7 +24,7 @@ public struct Bytes32: Hashable, Comparable, Sendable {
     }
 
     /// At most 32 bytes, filled up with zeros on the right.
-    init(padding bytes: some Collection<UInt8>) {
+    package init(padding bytes: some Collection<UInt8>) {
         var words: (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
         var n = 0
         for byte in bytes {

@@ -17,9 +17,10 @@ final class FlistConnection: @unchecked Sendable {
     private var blockPairs: PairIndex?
 
     static let inodeColumns = "parent, name, size, uid, gid, mode, rdev, ctime, mtime"
-    /// NULL stands for "not 32 bytes of BLOB", so that what is too long is never loaded.
+    /// NULL stands for "not 16 or 32 bytes of BLOB", so that what is too long is never loaded.
     static let blockColumns =
-        "case when typeof(id) = 'blob' and length(id) = 32 then id end, case when typeof(key) = 'blob' and length(key) = 32 then key end"
+        "case when typeof(id) = 'blob' and length(id) in (16, 32) then id end,"
+        + " case when typeof(key) = 'blob' and length(key) in (16, 32) then key end"
 
     init(path: String) throws {
         database = try SQLiteDatabase(path: path, mode: .foreign)
@@ -111,14 +112,23 @@ final class FlistConnection: @unchecked Sendable {
         return blockPairs?.rows(of: ino, after: after, limit: limit) ?? []
     }
 
-    /// The id and key in row `number`; `nil` in place of one that is not 32 bytes.
+    /// The id and key in row `number`; `nil` in place of one whose length is not right. Both are 32 bytes long, or both 16 where an
+    /// flist was converted from a legacy one.
     func block(_ number: Int64) throws -> (id: ChunkID?, key: BlockKey?) {
         blockRow.bind(number, at: 1)
         defer { blockRow.reset() }
         guard try blockRow.step() else {
             throw FlistError(.damaged, "damaged flist: its index names block row \(number), its table does not hold it")
         }
-        return (blockRow.bytes(0).flatMap { ChunkID($0) }, blockRow.bytes(1).flatMap { BlockKey($0) })
+        return Self.block(blockRow)
+    }
+
+    /// The id and key in the current row of `blockColumns`.
+    static func block(_ row: SQLiteStatement) -> (id: ChunkID?, key: BlockKey?) {
+        let id = row.bytes(0).flatMap { ChunkID($0) }
+        let key = row.bytes(1).flatMap { BlockKey($0) }
+        // A key of the other kind is no key for that id.
+        return (id, id == nil || key?.length == id?.length ? key : nil)
     }
 
     private func numbers(_ statement: SQLiteStatement, after: Int64?, limit: Int, bindFirst: () -> Void) throws -> [Int64] {

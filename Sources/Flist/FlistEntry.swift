@@ -56,16 +56,12 @@ public struct EntryProblem: Hashable, Sendable, CustomStringConvertible {
     }
 }
 
-/// A store that holds the chunks whose id starts with a byte of `range` (FORMATS.md §1.5).
-public struct Route: Hashable, Sendable {
-    public let range: ClosedRange<UInt8>
-    public let url: String
-    public init(range: ClosedRange<UInt8>, url: String) { (self.range, self.url) = (range, url) }
-}
-
 /// A free key/value pair of the flist. Both are foreign text: `FlistPath.quoted` before showing them.
 public struct FlistTag: Hashable, Sendable {
     public let key: String
     public let value: String
     public init(key: String, value: String) { (self.key, self.value) = (key, value) }
+
+    /// The tag that says how blocks are coded, where it is not rfs's own way: the name of a `BlockCoding`.
+    public static let codec = "codec"
 }

@@ -1,5 +1,5 @@
 public import ChunkModel
-internal import BlockCodec
+public import BlockCodec
 internal import SQLiteFile
 
 extension FlistFile {
@@ -7,7 +7,8 @@ extension FlistFile {
     /// uneven: `FileReader` finds out where each one belongs.
     ///
     /// - Throws: `badBlocks` when an id or key is not 32 bytes, or when so many blocks cannot hold exactly `entry.size` bytes. The
-    ///   message speaks of the file without its name: the caller, who knows the path, puts it before.
+    ///   message speaks of the file without its name: the caller, who knows the path, puts it before. Also when the flist says that its
+    ///   blocks are coded in a way that this version does not know.
     public func blocks(of entry: FlistEntry) throws(FlistError) -> [BlockRef] {
         guard entry.isFile else { throw FlistError(.badBlocks, "not a regular file") }
         // No block is empty, and none is over the limit.
@@ -28,9 +29,11 @@ extension FlistFile {
                         throw FlistError(.badBlocks, "more blocks than \(entry.size) bytes can have")
                     }
                     let (id, key) = try connection.block(number)
-                    guard let id else { throw FlistError(.badBlocks, "bad id of block \(blocks.count) (not 32 bytes)") }
-                    guard let key else { throw FlistError(.badBlocks, "bad key of block \(blocks.count) (not 32 bytes)") }
-                    blocks.append(BlockRef(id: id, key: key))
+                    guard let id else { throw FlistError(.badBlocks, "bad id of block \(blocks.count) (not 32 bytes, nor 16)") }
+                    guard let key else {
+                        throw FlistError(.badBlocks, "bad key of block \(blocks.count) (not \(id.length.rawValue) bytes)")
+                    }
+                    blocks.append(BlockRef(id: id, key: key, coding: try self.coding(of: id)))
                 }
                 after = numbers.last
                 if numbers.count < 1024 { return blocks }
@@ -43,8 +46,18 @@ extension FlistFile {
         return blocks
     }
 
+    /// How the block that became the chunk `id` was coded.
+    private func coding(of id: ChunkID) throws(FlistError) -> BlockCoding {
+        if id.length == .legacy { return .legacy }
+        guard let blockCoding else {
+            let name = tags.first { $0.key == FlistTag.codec }.map { FlistPath.quoted(Array($0.value.utf8.prefix(40))) } ?? "?"
+            throw FlistError(.badBlocks, "its blocks are in the codec \(name), which this version does not read")
+        }
+        return blockCoding
+    }
+
     /// The different chunk ids of the flist in order of the first row that names them, over the whole block table in rowid order,
-    /// rows without a 32-byte id left out.
+    /// rows without an id of 32 or 16 bytes left out.
     ///
     /// **This order is what the availability bitmaps of the mesh index**: bit n stands for the n-th id of this list. It depends
     /// on the flist's bytes only, so nodes that agree on its digest agree on the bits.
@@ -73,13 +86,14 @@ extension FlistFile {
             let statement = try connection.database.prepare(
                 "select \(FlistConnection.blockColumns) from block order by \(connection.schema.blockRowid)")
             while try statement.step() {
-                guard let id = statement.bytes(0).flatMap({ ChunkID($0) }), let key = statement.bytes(1).flatMap({ BlockKey($0) }) else {
+                guard case (let id?, let key?) = FlistConnection.block(statement) else {
                     if !body(nil) { return }
                     continue
                 }
+                let coding = try self.coding(of: id)
                 let place = set.insert(id)
                 if place == keys.count { keys.append(key) } else if keys[place] == key { continue }
-                if !body(BlockRef(id: id, key: key)) { return }
+                if !body(BlockRef(id: id, key: key, coding: coding)) { return }
             }
         }
     }

@@ -1,3 +1,5 @@
+public import BlockCodec
+public import ChunkModel
 internal import SQLiteFile
 internal import Synchronization
 
@@ -24,6 +26,9 @@ public final class FlistFile: Sendable {
     public let path: String
     public let routes: [Route]
     public let tags: [FlistTag]
+    /// How blocks with ids of 32 bytes are coded: rfs's way unless a tag says otherwise; `nil` when the tag names a way that this
+    /// version does not know.
+    public let blockCoding: BlockCoding?
     /// What was ignored while opening, one line each, nothing of it quoted any more.
     public let notes: [String]
     private let rootEntry: FlistEntry
@@ -50,6 +55,7 @@ public final class FlistFile: Sendable {
             routes = first.schema.hasRoutes ? try Self.readRoutes(first.database, notes: &notes) : []
             tags = first.schema.hasTags ? try Self.readTags(first.database, notes: &notes) : []
             self.notes = notes
+            blockCoding = tags.first { $0.key == FlistTag.codec }.map { BlockCoding(name: $0.value) } ?? .rfs
             var slots = [Slot(first)]
             while slots.count < Self.connectionCount { slots.append(Slot(try FlistConnection(path: path))) }
             self.slots = slots
@@ -115,7 +121,7 @@ public final class FlistFile: Sendable {
                 notes.append("route \(row) is ignored: not a range within 0 to 255 with a URL")
                 return
             }
-            routes.append(Route(range: start...end, url: url))
+            routes.append(Route(range: ChunkRange(firstBytes: start...end), url: url))
         }
         return routes
     }

@@ -1,7 +1,7 @@
 internal import BlockingThreads
-internal import BlockCodec
+public import BlockCodec
 public import ChunkModel
-public import Flist
+internal import Flist
 
 /// Plain blocks from a source of chunks, decoded on threads of its own.
 public final class BlockReader: Sendable {
@@ -19,7 +19,7 @@ public final class BlockReader: Sendable {
     /// - Throws: `ToolError` when no source has the chunk, `BlockError` when it doesn't decode, and what the source throws.
     public func plainBlock(_ ref: BlockRef) async throws -> ChunkBuffer {
         guard let chunk = try await source.chunk(ref.id, priority: priority) else { throw ToolError("block \(ref.id.hex) not found") }
-        return try await threads.run { [pool] in try BlockCodec.decode(chunk, key: ref.key, pool: pool) }
+        return try await threads.run { [pool] in try BlockCodec.decode(chunk, as: ref, pool: pool) }
     }
 }
 
@@ -42,7 +42,11 @@ public final class DirStoreSource: ChunkSource {
         var stores: [(range: ClosedRange<UInt8>, store: DirStore)] = []
         var unsupported: [Route] = []
         for route in routes {
-            if let store = try? DirStore(url: route.url) { stores.append((route.range, store)) } else { unsupported.append(route) }
+            if let store = try? DirStore(url: route.url) {
+                stores.append((route.range.firstBytes, store))
+            } else {
+                unsupported.append(route)
+            }
         }
         (self.stores, self.unsupported) = (stores, unsupported)
         threads = BlockingThreads(count: BlockingThreads.machineThreads)
@@ -61,7 +65,7 @@ public final class DirStoreSource: ChunkSource {
                 }
             }
             if let failure { throw failure }
-            if let route = unsupported.first(where: { $0.range.contains(id.firstByte) }) {
+            if let route = unsupported.first(where: { $0.range.contains(id) }) {
                 throw ToolError("block \(id.hex): unsupported store \(FlistPath.quoted(Array(route.url.utf8)))")
             }
             guard asked > 0 else { throw ToolError("block \(id.hex): no route for ids that start with \(Hex.encode([id.firstByte]))") }

@@ -4,7 +4,7 @@ internal import Glibc
 internal import Synchronization
 
 /// A directory of chunks: `path/XX/HEX`, and when reading also `path/HEX` (FORMATS.md §1.5). Calls block.
-public final class DirStore: ChunkSink {
+public final class DirStore: BlockingChunkSink {
     public let path: String
     private let nextTemporary = Atomic<UInt64>(0)
 

@@ -100,13 +100,13 @@ final class EncodePipeline {
         let first = storing.ids.withLock { $0.insert(block.id).inserted }
         defer { if first { storing.ids.withLock { _ = $0.remove(block.id) } } }
         guard first else {
-            return Done(ref: BlockRef(id: block.id, key: block.key), plainBytes: plain.count, storedBytes: block.stored.count, stored: 0)
+            return Done(ref: block.ref, plainBytes: plain.count, storedBytes: block.stored.count, stored: 0)
         }
         for store in stores where store.range.contains(block.id.firstByte) {
             guard try !store.sink.contains(block.id) else { continue }
             try block.stored.withBytes { try store.sink.store(block.id, $0) }
             stored += 1
         }
-        return Done(ref: BlockRef(id: block.id, key: block.key), plainBytes: plain.count, storedBytes: block.stored.count, stored: stored)
+        return Done(ref: block.ref, plainBytes: plain.count, storedBytes: block.stored.count, stored: stored)
     }
 }

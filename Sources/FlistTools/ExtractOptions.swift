@@ -1,5 +1,5 @@
+public import BlockCodec
 public import ChunkModel
-public import Flist
 
 /// Gives the plain bytes of a block; `BlockReader.plainBlock` is one.
 public typealias PlainBlockSource = @Sendable (BlockRef) async throws -> ChunkBuffer

@@ -1,3 +1,4 @@
+internal import BlockCodec
 internal import BlockingThreads
 internal import ChunkModel
 public import Flist

@@ -1,3 +1,4 @@
+internal import ChunkModel
 public import Flist
 
 /// What `flist inspect` shows, ready to be encoded.
@@ -57,7 +58,7 @@ public struct FlistSummary: Codable, Sendable {
             }
         }
         uniqueChunks = try flist.uniqueChunks().count
-        routes = flist.routes.map { RouteLine(start: $0.range.lowerBound, end: $0.range.upperBound, url: $0.url) }
+        routes = flist.routes.map { RouteLine(start: $0.range.firstBytes.lowerBound, end: $0.range.firstBytes.upperBound, url: $0.url) }
         for tag in flist.tags where tags[tag.key] == nil { tags[tag.key] = tag.value }
         notes = flist.notes
     }

@@ -78,7 +78,7 @@ public enum FlistVerifier {
         do {
             guard let chunk = try await source.chunk(block.id, priority: priority) else { return .missing }
             return try await threads.run {
-                .good(stored: chunk.byteCount, plain: try BlockCodec.decode(chunk, key: block.key, pool: pool).count)
+                .good(stored: chunk.byteCount, plain: try BlockCodec.decode(chunk, as: block, pool: pool).count)
             }
         } catch let error as CancellationError {
             throw error

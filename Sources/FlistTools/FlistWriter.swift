@@ -83,8 +83,8 @@ final class FlistWriter {
 
     func add(route: Route) throws {
         let statement = try database.prepare("INSERT INTO route (start, end, url) VALUES (?,?,?)")
-        statement.bind(Int(route.range.lowerBound), at: 1)
-        statement.bind(Int(route.range.upperBound), at: 2)
+        statement.bind(Int(route.range.firstBytes.lowerBound), at: 1)
+        statement.bind(Int(route.range.firstBytes.upperBound), at: 2)
         statement.bind(text: route.url, at: 3)
         try statement.run()
     }

@@ -1,3 +1,4 @@
+public import ChunkModel
 public import Flist
 internal import Glibc
 
@@ -7,9 +8,9 @@ public struct PackStore: Sendable {
     public let range: ClosedRange<UInt8>
     /// As recorded in the flist, where readers find it; passwords are taken out unless `PackOptions.keepPasswords`.
     public let url: String
-    public let sink: any ChunkSink
+    public let sink: any BlockingChunkSink
 
-    public init(range: ClosedRange<UInt8> = 0...255, url: String, sink: any ChunkSink) {
+    public init(range: ClosedRange<UInt8> = 0...255, url: String, sink: any BlockingChunkSink) {
         (self.range, self.url, self.sink) = (range, url, sink)
     }
 

@@ -54,7 +54,8 @@ final class PackRun {
     }
 
     func run() throws -> PackReport {
-        let routes = options.routes.isEmpty ? options.stores.map { Route(range: $0.range, url: $0.url) } : options.routes
+        let routes =
+            options.routes.isEmpty ? options.stores.map { Route(range: ChunkRange(firstBytes: $0.range), url: $0.url) } : options.routes
         for route in routes {
             try writer.add(route: Route(range: route.range, url: options.keepPasswords ? route.url : PackStore.withoutPassword(route.url)))
         }

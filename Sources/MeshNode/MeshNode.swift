@@ -94,9 +94,7 @@ public final class MeshNode: Service {
             configuredHosts: Set(operators.compactMap(URLText.host))
         ) { routes in
             guard !(routes.isEmpty || overrides) || !operators.isEmpty else { return nil }
-            return RoutedUpstream(
-                routes: routes.map { UpstreamRoute(range: $0.range, url: $0.url) }, operatorURLs: operators, override: overrides, curl: curl
-            )
+            return RoutedUpstream(routes: routes, operatorURLs: operators, override: overrides, curl: curl)
         }
         let service = PeerService(parts: parts, fetcher: fetcher, files: files, opener: opener)
         exchange = PeerExchange(

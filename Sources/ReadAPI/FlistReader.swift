@@ -38,7 +38,7 @@ public final class FlistReader: Sendable {
     private func plain(_ block: BlockRef, priority: FetchPriority) async throws -> ChunkBuffer {
         if let decoded = cache.block(block.id, block.key) { return decoded }
         guard let chunk = try await source.chunk(block.id, priority: priority) else { throw ReadError(chunk: block.id) }
-        let decoded = try await threads.run { [pool] in try BlockCodec.decode(chunk, key: block.key, pool: pool) }
+        let decoded = try await threads.run { [pool] in try BlockCodec.decode(chunk, as: block, pool: pool) }
         cache.insert(decoded, for: block.id, block.key)
         return decoded
     }

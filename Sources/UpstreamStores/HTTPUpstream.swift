@@ -100,7 +100,7 @@ public final class HTTPUpstream: UpstreamStore {
     private func get(
         _ id: ChunkID, _ layout: StoreLayout, _ priority: FetchPriority, _ pool: ChunkBufferPool
     ) async throws(HTTPFailure) -> ChunkBuffer? {
-        let sink = ChunkSink(pool: pool)
+        let sink = ChunkBody(pool: pool)
         let place = "\(label)/\(layout.name(of: id))"
         let response: CurlResponse
         do throws(TransferFailure) {

@@ -1,14 +1,6 @@
 public import ChunkModel
 internal import Synchronization
 
-/// A store and the chunks it is for: those whose id begins with a byte of `range`.
-public struct UpstreamRoute: Sendable, Equatable {
-    public let range: ClosedRange<UInt8>
-    public let url: String
-
-    public init(range: ClosedRange<UInt8>, url: String) { (self.range, self.url) = (range, url) }
-}
-
 /// The routes of an flist and the URLs of the operator as one store.
 ///
 /// Stores are opened when first needed; those that cannot be used are left out. The operator's URLs come first, in their order of
@@ -28,7 +20,7 @@ public final class RoutedUpstream: UpstreamStore {
     public typealias Verifier = @Sendable (_ buffer: ChunkBuffer, _ id: ChunkID) async -> Chunk?
 
     private struct Entry {
-        let route: UpstreamRoute
+        let route: Route
         let isOperators: Bool
         var opened: Result<any UpstreamStore, UpstreamError>?
         var success = 1.0
@@ -49,13 +41,13 @@ public final class RoutedUpstream: UpstreamStore {
     ///   - operatorURLs: for all chunks, tried before the routes.
     ///   - override: leave the routes out.
     public init(
-        routes: [UpstreamRoute], operatorURLs: [String] = [], override: Bool = false, random: UpstreamRandom = UpstreamRandom(),
+        routes: [Route], operatorURLs: [String] = [], override: Bool = false, random: UpstreamRandom = UpstreamRandom(),
         open: @escaping Opener
     ) {
         var seen: Set<String> = []
         var entries: [Entry] = []
         for url in operatorURLs where seen.insert(url).inserted {
-            entries.append(Entry(route: UpstreamRoute(range: 0...255, url: url), isOperators: true))
+            entries.append(Entry(route: Route(url: url), isOperators: true))
         }
         if !override {
             for route in routes.prefix(Self.maxRoutes) where !seen.contains(route.url) {
@@ -69,7 +61,7 @@ public final class RoutedUpstream: UpstreamStore {
 
     /// The stores of this project: `dir://`, `http://` and `https://`.
     public convenience init(
-        routes: [UpstreamRoute], operatorURLs: [String] = [], override: Bool = false, curl: CurlMulti, transfer: TransferLimits = .chunk,
+        routes: [Route], operatorURLs: [String] = [], override: Bool = false, curl: CurlMulti, transfer: TransferLimits = .chunk,
         retry: RetryLimits = RetryLimits(), random: UpstreamRandom = UpstreamRandom()
     ) {
         self.init(routes: routes, operatorURLs: operatorURLs, override: override, random: random) {
@@ -134,7 +126,7 @@ public final class RoutedUpstream: UpstreamStore {
 
     /// The usable stores for `id` in the order to try them; never empty.
     private func candidates(_ id: ChunkID) throws(UpstreamError) -> [Candidate] {
-        let matching = entries.withLock { entries in entries.indices.filter { entries[$0].route.range.contains(id.firstByte) } }
+        let matching = entries.withLock { entries in entries.indices.filter { entries[$0].route.range.contains(id) } }
         guard !matching.isEmpty else {
             let first = Hex.encode([id.firstByte])
             throw .unusable(line: "no route for chunks that begin with \(first) (chunk \(id.hex.prefix(12))…): add a URL to upstream.urls")

@@ -86,9 +86,8 @@ struct UpstreamSource: ChunkSource {
     let pool = ChunkBufferPool()
 
     init(_ flist: FlistFile, stores: [String], curl: CurlMulti) throws {
-        let routes = flist.routes.map { UpstreamRoute(range: $0.range, url: $0.url) }
         let urls = try stores.map { $0.contains("://") ? $0 : try DirStore.url(path: $0) }
-        upstream = RoutedUpstream(routes: routes, operatorURLs: urls, override: !urls.isEmpty, curl: curl)
+        upstream = RoutedUpstream(routes: flist.routes, operatorURLs: urls, override: !urls.isEmpty, curl: curl)
     }
 
     func chunk(_ id: ChunkID, priority: FetchPriority) async throws -> Chunk? {

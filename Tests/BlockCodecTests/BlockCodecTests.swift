@@ -21,11 +21,39 @@ import Testing
     @Test(arguments: [0, 1, 15, 524_287, 524_288, 524_289, 2_097_152], [true, false])
     func whatWasEncodedIsDecoded(size: Int, compressible: Bool) throws {
         let plain = content(size, seed: 7, compressible: compressible)
-        let block = try plain.withUnsafeBytes { try BlockCodec.encode($0, pool: pool) }
-        #expect(block.stored.count <= ChunkLimits.maxStoredBytes)
-        let chunk = try #require(Chunk(verifying: block.stored, as: block.id))
-        let decoded = try BlockCodec.decode(chunk, key: block.key, pool: pool)
-        #expect(decoded.withBytes { Array($0) } == plain)
+        for coding in BlockCoding.allCases {
+            let block = try plain.withUnsafeBytes { try BlockCodec.encode($0, as: coding, pool: pool) }
+            #expect(block.stored.count <= ChunkLimits.maxStoredBytes)
+            let chunk = try #require(Chunk(verifying: block.stored, as: block.id))
+            let decoded = try BlockCodec.decode(chunk, as: block.ref, pool: pool)
+            #expect(decoded.withBytes { Array($0) } == plain, "\(coding)")
+        }
+    }
+
+    /// What one codec made is refused by the others, not misread.
+    @Test func codecsAreNotMistakenForEachOther() throws {
+        let plain = content(70_000, seed: 11, compressible: true)
+        for made in BlockCoding.allCases {
+            let block = try plain.withUnsafeBytes { try BlockCodec.encode($0, as: made, pool: pool) }
+            for read in BlockCoding.allCases where read != made {
+                #expect(throws: BlockError.self, "\(made) read as \(read)") {
+                    try BlockCodec.decode(block.chunk, as: BlockRef(id: block.id, key: block.key, coding: read), pool: pool)
+                }
+            }
+        }
+    }
+
+    @Test func legacyBlocksThatAreDamagedAreNamed() throws {
+        let plain = content(1000, seed: 5, compressible: false)
+        let block = try plain.withUnsafeBytes { try BlockCodec.encode($0, as: .legacy, pool: pool) }
+        let stored = block.stored.withBytes { Array($0) }
+        #expect(failure(stored: stored, key: block.key) == nil)
+        #expect(failure(stored: Array(stored.prefix(4)), key: block.key) == .storedLength(4))
+        #expect(failure(stored: Array(stored.dropLast()), key: block.key) == .storedLength(stored.count - 1))
+        var flipped = stored
+        flipped[20] ^= 1
+        #expect(failure(stored: flipped, key: block.key) != nil)
+        #expect(failure(stored: stored, key: BlockKey([UInt8](repeating: 3, count: 16))!) == .tag)
     }
 
     @Test func moreThanTheLimitIsNotEncoded() {
@@ -46,9 +74,11 @@ import Testing
 
     private func failure(stored: [UInt8], key: BlockKey) -> BlockError.Failure? {
         let buffer = ChunkBuffer(copying: stored)
-        guard let chunk = Chunk(verifying: buffer, as: buffer.withBytes { ChunkID(ofStored: $0) }) else { return nil }
+        let id = buffer.withBytes { ChunkID(ofStored: $0, length: key.length) }
+        guard let chunk = Chunk(verifying: buffer, as: id) else { return nil }
         do throws(BlockError) {
-            _ = try BlockCodec.decode(chunk, key: key, pool: pool)
+            _ = try BlockCodec.decode(
+                chunk, as: BlockRef(id: id, key: key, coding: key.length == .legacy ? .legacy : .rfs), pool: pool)
             return nil
         } catch {
             return error.failure
@@ -71,7 +101,7 @@ import Testing
         #expect(failure(stored: stored, key: block.key) == nil)
     }
 
-    @Test func keysAreThirtyTwoBytesAndStayOutOfText() {
+    @Test func keysAreSixteenOrThirtyTwoBytesAndStayOutOfText() {
         #expect(BlockKey([UInt8](repeating: 1, count: 31)) == nil)
         #expect(BlockKey([]) == nil)
         let key = BlockKey([UInt8](repeating: 0xab, count: 32))

@@ -1,3 +1,4 @@
+import BlockCodec
 import ChunkModel
 import Flist
 import Foundation
@@ -106,7 +107,7 @@ import Testing
         #expect(page.problems.map(\.ino) == [2])
         #expect(flist.routes.map(\.url) == ["dir:///a"])
         #expect(try flist.lookup(parent: 1, name: bytes("b"))?.ino == 3)
-        #expect(throws: FlistError(.badBlocks, "bad id of block 0 (not 32 bytes)")) { try flist.blocks(of: page.entries[0]) }
+        #expect(throws: FlistError(.badBlocks, "bad id of block 0 (not 32 bytes, nor 16)")) { try flist.blocks(of: page.entries[0]) }
         #expect(try flist.uniqueChunks() == [])
     }
 

@@ -1,3 +1,4 @@
+import BlockCodec
 import ChunkModel
 import Flist
 import FlistTools

@@ -233,7 +233,7 @@ private let once = RetryLimits(attempts: 1)
         let url = hub.url("silent/x")
         let result = await withCheckedContinuation { continuation in
             let request = CurlRequest(
-                url: url, limits: .chunk, maxBodyBytes: 1, priority: .prefetch, sink: ChunkSink(pool: pool))
+                url: url, limits: .chunk, maxBodyBytes: 1, priority: .prefetch, sink: ChunkBody(pool: pool))
             worker.submit(CurlTransfer(id: worker.nextID(), request: request, continuation: continuation))
             worker.stop()
         }

@@ -39,7 +39,7 @@ private final class ScriptedStore: UpstreamStore {
         seed: UInt64 = 1
     ) -> RoutedUpstream {
         RoutedUpstream(
-            routes: routes.map { UpstreamRoute(range: $0, url: $1) }, operatorURLs: operatorURLs, override: override,
+            routes: routes.map { Route(range: ChunkRange(firstBytes: $0), url: $1) }, operatorURLs: operatorURLs, override: override,
             random: UpstreamRandom(SeededGenerator(state: seed))
         ) { url throws(UpstreamError) -> any UpstreamStore in
             guard let store = stores.first(where: { $0.label == url }) else { throw .unusable(line: "\(url): not supported") }
@@ -133,8 +133,8 @@ private final class ScriptedStore: UpstreamStore {
         let curl = CurlMulti()
         let store = RoutedUpstream(
             routes: [
-                UpstreamRoute(range: 0...255, url: "http://127.0.0.1:1"), UpstreamRoute(range: 0...255, url: "dir://\(directory)"),
-                UpstreamRoute(range: 0...255, url: "zdb://x/y"),
+                Route(url: "http://127.0.0.1:1"), Route(url: "dir://\(directory)"),
+                Route(url: "zdb://x/y"),
             ], curl: curl, retry: RetryLimits(attempts: 1))
         for _ in 0..<5 { #expect(try await store.fetch(id, pool: pool).count == 2) }
         #expect(curl.counters.snapshot.chunks == 5)

@@ -36,7 +36,7 @@ struct FlistCommand: AsyncParsableCommand {
             var options = PackOptions(directory: directory, output: output, stores: try store.map { try PackStore(argument: $0) })
             options.routes = try route.map { argument in
                 let (range, url) = try PackStore.split(argument)
-                return Route(range: range, url: url)
+                return Route(range: ChunkRange(firstBytes: range), url: url)
             }
             options.tags = tag.map { text in
                 let equals = text.firstIndex(of: "=")!

@@ -1,13 +1,3 @@
-public import BlockCodec
-public import ChunkModel
-
-/// A piece of a file: where it is stored, and what it is decrypted with.
-public struct BlockRef: Hashable, Sendable {
-    public let id: ChunkID
-    public let key: BlockKey
-    public init(id: ChunkID, key: BlockKey) { (self.id, self.key) = (id, key) }
-}
-
 /// Sums over a whole flist.
 public struct FlistTotals: Hashable, Sendable {
     /// Rows of regular files with a usable size, reachable or not.

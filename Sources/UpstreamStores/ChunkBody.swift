@@ -1,7 +1,7 @@
 internal import ChunkModel
 
 /// Receives a chunk straight into a buffer of the pool.
-final class ChunkSink: TransferSink, @unchecked Sendable {
+final class ChunkBody: TransferSink, @unchecked Sendable {
     private let pool: ChunkBufferPool
     private var filling: ChunkBuffer?
 
