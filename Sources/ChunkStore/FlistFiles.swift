@@ -96,9 +96,12 @@ public final class FlistFiles: Sendable {
         return stat(path, &status) == 0 && Posix.isRegular(status) ? path : nil
     }
 
+    /// Removes the flist and its signature.
+    ///
     /// - Returns: whether it was there. Whoever has it open keeps reading it.
     @discardableResult
     public func remove(_ digest: FlistDigest) throws -> Bool {
+        removeSignature(of: digest)
         if unlink(name(of: digest)) == 0 { return true }
         let code = errno
         guard code == ENOENT else { throw ChunkStoreError.failed(action: "remove", path: name(of: digest), code: code) }

@@ -62,6 +62,24 @@ import Testing
         #expect(try files.list() == [entry])
     }
 
+    @Test func signaturesLieBesideAndGoWithTheirFlist() throws {
+        let files = try FlistFiles(directory: directory)
+        let entry = try files.add(bytes(1000))
+        #expect(files.signature(of: entry.digest) == nil)
+        for count in [1, FlistFiles.maxSignatureBytes] {
+            try files.setSignature(bytes(count), of: entry.digest)
+            #expect(files.signature(of: entry.digest) == bytes(count))
+        }
+        #expect(throws: ChunkStoreError.self) { try files.setSignature(bytes(FlistFiles.maxSignatureBytes + 1), of: entry.digest) }
+        #expect(try files.list() == [entry] && leftovers().isEmpty)
+        // What grew on the disk is not read.
+        let path = "\(directory)/\(entry.digest.hex).minisig"
+        try Data(bytes(FlistFiles.maxSignatureBytes + 1)).write(to: URL(fileURLWithPath: path))
+        #expect(files.signature(of: entry.digest) == nil)
+        try files.remove(entry.digest)
+        #expect(!FileManager.default.fileExists(atPath: path))
+    }
+
     @Test func missingRangesAreNamed() throws {
         let files = try FlistFiles(directory: directory)
         let writer = try files.assemble(digest(of: []), byteCount: 100)

@@ -1,0 +1,82 @@
+/// Fetches the signature beside an flist on a hub: a small file of the same name with `.minisig` behind it.
+public struct SignatureDownload: Sendable {
+    public static let suffix = ".minisig"
+
+    private let curl: CurlMulti
+    private let limits: TransferLimits
+    private let retry: RetryLimits
+    private let random: UpstreamRandom
+
+    public init(
+        curl: CurlMulti, limits: TransferLimits = .chunk, retry: RetryLimits = RetryLimits(), random: UpstreamRandom = UpstreamRandom()
+    ) {
+        (self.curl, self.limits, self.retry, self.random) = (curl, limits, retry, random)
+    }
+
+    /// Where the signature of the flist at `url` lies; a query stays behind the path.
+    public static func url(of url: String) -> String {
+        let path = url.prefix { $0 != "?" && $0 != "#" }
+        return path + suffix + url[path.endIndex...]
+    }
+
+    /// - Parameters:
+    ///   - flist: the flist's own URL, http or https.
+    ///   - maxBytes: a longer body fails.
+    /// - Returns: `nil` when there is none (404 or 410).
+    public func fetch(of flist: String, maxBytes: Int) async throws(UpstreamError) -> [UInt8]? {
+        let url = Self.url(of: flist)
+        let label = try UpstreamURL(url).label
+        var attempt = 1
+        while true {
+            let failure: UpstreamError
+            var retryAfter: Duration?
+            do throws(UpstreamError) {
+                return try await once(url, label, maxBytes, &retryAfter)
+            } catch {
+                failure = error
+            }
+            guard failure.isRetryable, let wait = retry.wait(after: attempt, retryAfter: retryAfter, fraction: random.fraction())
+            else { throw failure }
+            do { try await Task.sleep(for: wait) } catch { throw .cancelled }
+            curl.counters.add { $0.retries += 1 }
+            attempt += 1
+        }
+    }
+
+    private func once(_ url: String, _ label: String, _ maxBytes: Int, _ retryAfter: inout Duration?) async throws(UpstreamError)
+        -> [UInt8]?
+    {
+        let sink = BytesSink(maxBytes: maxBytes)
+        let response: CurlResponse
+        do throws(TransferFailure) {
+            response = try await curl.perform(
+                CurlRequest(url: url, limits: limits, maxBodyBytes: maxBytes, priority: .foreground, sink: sink))
+        } catch {
+            if error.isCancellation { throw .cancelled }
+            throw .failed(retryable: error.retryable, line: "\(label): \(error.line)")
+        }
+        switch response.status {
+        case 200: return sink.bytes
+        case 404, 410: return nil
+        case let status:
+            curl.counters.add(failure: .status)
+            retryAfter = response.retryAfter
+            throw .failed(retryable: status == 429 || status >= 500, line: "\(label): the server answered with status \(status)")
+        }
+    }
+}
+
+/// Keeps a small body.
+private final class BytesSink: TransferSink, @unchecked Sendable {
+    private let maxBytes: Int
+    private(set) var bytes: [UInt8] = []
+
+    init(maxBytes: Int) { self.maxBytes = maxBytes }
+
+    func take(_ piece: UnsafeRawBufferPointer, declared: Int?) throws(TransferFailure) {
+        guard piece.count <= maxBytes - bytes.count else {
+            throw TransferFailure(kind: .tooLong, retryable: false, line: "sends more than the \(maxBytes) bytes that a signature may have")
+        }
+        bytes += piece
+    }
+}
