@@ -54,6 +54,7 @@ let package = Package(
         .systemLibrary(name: "CCurl", path: "Sources/C/CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
         .systemLibrary(name: "CZstd", path: "Sources/C/CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
         .systemLibrary(name: "CArchive", path: "Sources/C/CArchive", pkgConfig: "libarchive", providers: [.apt(["libarchive-dev"])]),
+        .systemLibrary(name: "CZlib", path: "Sources/C/CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
         .systemLibrary(name: "CLinux", path: "Sources/C/CLinux"),
 
         // What everything speaks of.
@@ -61,6 +62,7 @@ let package = Package(
         .target(name: "MeshKeys", dependencies: ["CSodium", "ChunkModel"], swiftSettings: settings),
         .target(name: "SQLiteFile", dependencies: ["CSQLite"], swiftSettings: settings),
         .target(name: "BlockingThreads", swiftSettings: settings),
+        .target(name: "Archives", dependencies: ["CArchive", "CZlib"], swiftSettings: settings),
 
         // Pure: no I/O, no clock.
         .target(name: "BlockCodec", dependencies: ["CCrypto", "CSnappy", "CZstd", "ChunkModel"], swiftSettings: settings),
@@ -117,6 +119,7 @@ let package = Package(
         .testTarget(name: "ChunkModelTests", dependencies: ["ChunkModel"], swiftSettings: settings),
         .testTarget(name: "MeshKeysTests", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: settings),
         .testTarget(name: "SQLiteFileTests", dependencies: ["SQLiteFile"], swiftSettings: settings),
+        .testTarget(name: "ArchivesTests", dependencies: ["Archives"], swiftSettings: settings),
         .testTarget(name: "BlockCodecTests", dependencies: ["BlockCodec", "ChunkModel"], swiftSettings: settings),
         .testTarget(name: "FlistTests", dependencies: ["BlockCodec", "ChunkModel", "Flist", "SQLiteFile"], swiftSettings: settings),
         .testTarget(
