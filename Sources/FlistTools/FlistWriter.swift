@@ -47,6 +47,8 @@ final class FlistWriter {
         var mode: UInt32
         var rdev: UInt64
         var mtime: Int64
+        /// Recorded as equal to mtime when there is none: the host's would make every copy of a tree another flist.
+        var ctime: Int64?
         var target: [UInt8]?
     }
 
@@ -59,8 +61,7 @@ final class FlistWriter {
         inode.bind(Int64(row.gid), at: 6)
         inode.bind(Int64(row.mode), at: 7)
         inode.bind(Int64(bitPattern: row.rdev), at: 8)
-        // The host's ctime would make every copy of a tree another flist.
-        inode.bind(row.mtime, at: 9)
+        inode.bind(row.ctime ?? row.mtime, at: 9)
         inode.bind(row.mtime, at: 10)
         try inode.run()
         guard let target = row.target else { return }
@@ -93,6 +94,27 @@ final class FlistWriter {
         let statement = try database.prepare("INSERT OR REPLACE INTO tag (key, value) VALUES (?,?)")
         statement.bind(text: tag.key, at: 1)
         statement.bind(text: tag.value, at: 2)
+        try statement.run()
+    }
+
+    /// A row of another flist as it stands there.
+    ///
+    /// - Parameter values: as many as `FlistFile.forEachRow` gives for the table.
+    func copy(_ values: [FlistValue], to table: FlistFile.Table) throws {
+        let statement =
+            switch table {
+            case .inode: inode
+            case .extra: extra
+            case .block: block
+            }
+        for (index, value) in values.enumerated() {
+            switch value {
+            case .integer(let number): statement.bind(number, at: index + 1)
+            case .text(let bytes): statement.bind(text: bytes, at: index + 1)
+            case .blob(let bytes): statement.bind(blob: bytes, at: index + 1)
+            case .null: statement.bindNull(at: index + 1)
+            }
+        }
         try statement.run()
     }
 

@@ -36,7 +36,7 @@ public struct PackStore: Sendable {
     }
 
     /// `url` without the password in its user info; an empty user goes too.
-    static func withoutPassword(_ url: String) -> String {
+    public static func withoutPassword(_ url: String) -> String {
         guard let scheme = url.range(of: "://") else { return url }
         let rest = url[scheme.upperBound...]
         let authority = rest.prefix { $0 != "/" && $0 != "?" && $0 != "#" }
