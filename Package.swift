@@ -106,7 +106,8 @@ let package = Package(
         .executableTarget(
             name: "chunkmesh",
             dependencies: [
-                "BlockingThreads", "ChunkModel", "ControlClient", "ControlModel", "Flist", "FlistTools", "HubServer", "MeshKeys",
+                "BlockCodec", "BlockingThreads", "ChunkModel", "ControlClient", "ControlModel", "Flist", "FlistTools", "HubServer",
+                "MeshKeys",
                 "NodeConfiguration",
                 "UpstreamStores", arguments, log,
             ], swiftSettings: besideNIO),
