@@ -20,6 +20,10 @@ func text(_ content: String, type: String, status: HTTPResponse.Status = .ok) ->
     Response(status: status, headers: [.contentType: type], body: .init(byteBuffer: ByteBuffer(string: content)))
 }
 
+func octets(_ content: [UInt8], type: String) -> Response {
+    Response(status: .ok, headers: [.contentType: type], body: .init(byteBuffer: ByteBuffer(bytes: content)))
+}
+
 /// Runs `body`; what the node cannot do becomes an answer with a status that says whose turn it is.
 func reporting(_ body: () async throws -> Response) async throws -> Response {
     do {

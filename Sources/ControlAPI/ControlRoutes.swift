@@ -71,6 +71,9 @@ enum ControlRoutes {
         router.get("/v1/flists/:name/image") { request, _ in
             try await reporting { FileAnswer.make(try await node.image(try name(in: request)), request: request) }
         }
+        router.get("/v1/flists/:name/signature") { request, _ in
+            try await reporting { octets(try await node.signature(try name(in: request)), type: "text/plain") }
+        }
         router.get("/v1/flists/:name/chunks/:id") { request, context in
             try await reporting {
                 guard let id = ChunkID(hex: try context.parameters.require("id")) else {

@@ -21,6 +21,8 @@ public protocol NodeControl: Sendable {
     func file(_ flist: String, path: [UInt8]) async throws(NodeError) -> any ServedFile
     /// The flist file itself.
     func image(_ flist: String) async throws(NodeError) -> any ServedFile
+    /// The minisign signature of the flist, as its file holds it.
+    func signature(_ flist: String) async throws(NodeError) -> [UInt8]
     /// The stored bytes of a chunk of the flist, verified; fetched when they are not here.
     func chunk(_ flist: String, id: ChunkID) async throws(NodeError) -> Chunk
     func verifyCache() async throws(NodeError) -> CacheReport

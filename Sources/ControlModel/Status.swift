@@ -5,7 +5,11 @@ public struct Status: Codable, Sendable, Equatable {
             public var chunks: Int
             public var bytes: UInt64
             public var complete: Bool
-            public init(chunks: Int, bytes: UInt64, complete: Bool) { (self.chunks, self.bytes, self.complete) = (chunks, bytes, complete) }
+            /// Chunks that are not here.
+            public var missing: Int
+            public init(chunks: Int, bytes: UInt64, complete: Bool, missing: Int) {
+                (self.chunks, self.bytes, self.complete, self.missing) = (chunks, bytes, complete, missing)
+            }
         }
         public struct Site: Codable, Sendable, Equatable {
             /// Chunks of which at least one live node of the site holds a copy.
@@ -13,8 +17,23 @@ public struct Status: Codable, Sendable, Equatable {
             public var complete: Bool
             /// Copies of the rarest chunk.
             public var minCopies: Int
-            public init(chunks: Int, complete: Bool, minCopies: Int) {
-                (self.chunks, self.complete, self.minCopies) = (chunks, complete, minCopies)
+            /// Chunks that no live node of the site holds: what only upstream can give.
+            public var missing: Int
+            public init(chunks: Int, complete: Bool, minCopies: Int, missing: Int) {
+                (self.chunks, self.complete, self.minCopies, self.missing) = (chunks, complete, minCopies, missing)
+            }
+        }
+        /// How upstream answers this node, as far as it has lately wanted something from it.
+        public struct Upstream: Codable, Sendable, Equatable {
+            /// `false` from a failure until the next success, and where no route can be used here.
+            public var reachable: Bool
+            /// When it failed first and last, in seconds since 1970; absent while it is reachable or there is no route.
+            public var since: Int64?
+            public var lastTried: Int64?
+            /// Why it is not reachable.
+            public var error: String?
+            public init(reachable: Bool, since: Int64? = nil, lastTried: Int64? = nil, error: String? = nil) {
+                (self.reachable, self.since, self.lastTried, self.error) = (reachable, since, lastTried, error)
             }
         }
         public var name: String
@@ -26,10 +45,15 @@ public struct Status: Codable, Sendable, Equatable {
         public var pinned: Bool
         public var node: Node
         public var site: Site
-        public init(name: String, digest: String, chunks: Int, bytes: UInt64, pinned: Bool, node: Node, site: Site) {
-            (self.name, self.digest, self.chunks, self.bytes, self.pinned, self.node, self.site) = (
-                name, digest, chunks, bytes, pinned, node, site
-            )
+        public var upstream: Upstream
+        /// Absent when it is not signed, as far as the site knows.
+        public var signature: FlistSigner?
+        public init(
+            name: String, digest: String, chunks: Int, bytes: UInt64, pinned: Bool, node: Node, site: Site, upstream: Upstream,
+            signature: FlistSigner?
+        ) {
+            (self.name, self.digest, self.chunks, self.bytes, self.pinned) = (name, digest, chunks, bytes, pinned)
+            (self.node, self.site, self.upstream, self.signature) = (node, site, upstream, signature)
         }
     }
     public var flists: [Flist]
@@ -94,7 +118,11 @@ public struct KnownFlist: Codable, Sendable, Equatable {
     public var name: String
     public var digest: String
     public var chunks: Int
-    public init(name: String, digest: String, chunks: Int) { (self.name, self.digest, self.chunks) = (name, digest, chunks) }
+    /// Absent when it is not signed, as far as the site knows.
+    public var signature: FlistSigner?
+    public init(name: String, digest: String, chunks: Int, signature: FlistSigner? = nil) {
+        (self.name, self.digest, self.chunks, self.signature) = (name, digest, chunks, signature)
+    }
 }
 
 /// One entry of an flist, as listings show it. Names that are not UTF-8 are shown with replacement characters and carry their
@@ -152,7 +180,7 @@ public struct CacheReport: Codable, Sendable, Equatable {
     }
 }
 
-/// Whether the chunks of an flist are there and right: answer of `POST /v1/flists/NAME/verify`.
+/// Whether the chunks of an flist are there and right: answer of `POST /v1/flists/NAME/verify`; the command adds the signature.
 public struct FlistVerification: Codable, Sendable, Equatable {
     public struct Problem: Codable, Sendable, Equatable {
         public var chunk: String
@@ -162,7 +190,11 @@ public struct FlistVerification: Codable, Sendable, Equatable {
     public var chunks: Int
     public var good: Int
     public var problems: [Problem]
-    public init(chunks: Int, good: Int, problems: [Problem]) { (self.chunks, self.good, self.problems) = (chunks, good, problems) }
+    /// Present where it was checked and is right.
+    public var signature: FlistSigner?
+    public init(chunks: Int, good: Int, problems: [Problem], signature: FlistSigner? = nil) {
+        (self.chunks, self.good, self.problems, self.signature) = (chunks, good, problems, signature)
+    }
 }
 
 /// Body of every answer with a status of 400 and above.

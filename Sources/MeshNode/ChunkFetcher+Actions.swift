@@ -133,19 +133,23 @@ extension ChunkFetcher {
                     }
                 }
                 if parts.upstream.noteSuccess() { parts.profileChanged() }
+                if let flist { parts.upstream.noteAnswer(of: flist) }
                 state.withLock { if $0.upstream[chunk]?.turn == turn { $0.upstream[chunk] = nil } }
                 await parts.threads.run { [self] in arrived(verified, from: .upstream) }
             } catch {
                 switch error {
                 case .missing:
                     if parts.upstream.noteSuccess() { parts.profileChanged() }
+                    if let flist { parts.upstream.noteAnswer(of: flist) }
                     upstreamEnded(chunk, turn, .missing)
                 case .cancelled: upstreamEnded(chunk, turn, .failed("cancelled"))
                 case .unusable(let line):
                     parts.upstream.noteUnusable(line)
+                    if let flist { parts.upstream.noteTrouble(line, of: flist, now: parts.clock.now) }
                     upstreamEnded(chunk, turn, .failed(line))
                 case .failed(_, let line):
                     parts.counters.add { $0.upstreamErrors += 1 }
+                    if let flist { parts.upstream.noteTrouble(line, of: flist, now: parts.clock.now) }
                     if parts.upstream.noteFailure(line, now: parts.clock.now) {
                         parts.logger.warning(
                             "upstream does not answer; leaving it to other nodes for a while", metadata: ["reason": "\(line)"])

@@ -10,12 +10,40 @@ internal import PeerProtocol
 
 /// Flist files from the peers that have them.
 extension FlistOpener {
+    /// Nodes that are asked what they know a URL as while its hub is out of reach, those of the site first, and how long.
+    static let maxOfflinePeers = 16
+    static let offlineDeadline: Duration = .seconds(2)
+
     func announced(name: String) -> (FlistDigest, FlistFact)? {
         parts.gossip.read { machine, _ in
             for (node, member) in machine.members where member.state.isLive && node != machine.me.id {
                 for (key, value) in machine.facts(of: node) where key.kind == MeshFacts.flist {
                     if let digest = MeshFacts.digest(of: key), let fact = FlistFact(value), fact.name == name { return (digest, fact) }
                 }
+            }
+            return nil
+        }
+    }
+
+    /// The flist that another node was told of by this URL, of whatever age: for the time when the hub cannot be asked.
+    func digest(knownToPeersAs key: UInt64) async -> FlistDigest? {
+        let members = parts.gossip.read { machine, _ in
+            machine.members.values.filter { $0.state.isLive && $0.id != machine.me.id }.sorted { a, b in
+                (a.site == machine.me.site ? 0 : 1, a.id) < (b.site == machine.me.site ? 0 : 1, b.id)
+            }
+        }
+        return await withTaskGroup(of: FlistDigest?.self) { group in
+            for member in members.prefix(Self.maxOfflinePeers) {
+                group.addTask {
+                    let reply = await self.call(
+                        member, kind: MessageKind.flistOfURL.rawValue, payload: key.bytes, deadline: Self.offlineDeadline)
+                    return reply.flatMap { Bytes32($0) }.map { FlistDigest($0) }
+                }
+            }
+            for await digest in group {
+                guard let digest else { continue }
+                group.cancelAll()
+                return digest
             }
             return nil
         }
@@ -103,4 +131,8 @@ enum MessageKind: UInt8 {
     case flistVersion = 2
     /// A digest; the answer is the size of the flist file, eight bytes, or nothing.
     case flistSize = 3
+    /// A digest; the answer is the signature of the flist, or nothing.
+    case flistSignature = 4
+    /// Eight bytes that stand for a URL; the answer is the digest of the flist that the node knows by it, however old, or nothing.
+    case flistOfURL = 5
 }

@@ -9,6 +9,7 @@ internal import Gossip
 internal import GossipTransport
 internal import Logging
 internal import MeshKeys
+internal import Minisign
 internal import PeerExchange
 internal import PeerProtocol
 internal import UpstreamStores
@@ -40,18 +41,21 @@ actor FlistOpener {
     let files: FlistFiles
     private let catalogue: CatalogueFile
     private let downloads: FlistDownload
+    let signatures: SignatureDownload
     private let way: @Sendable ([Route]) -> RoutedUpstream?
     private let configuredHosts: Set<String>
     private var running: [String: Task<FlistTable.Entry, any Error>] = [:]
     private var versions: [UInt64: Version] = [:]
     private var byURL: [UInt64: Task<FlistTable.Entry, any Error>] = [:]
+    /// When the peers were last asked for the signature of an flist that is open without one.
+    private var signaturesAsked: [FlistDigest: Duration] = [:]
 
     init(
         parts: NodeParts, fetcher: ChunkFetcher, files: FlistFiles, catalogue: CatalogueFile, downloads: FlistDownload,
-        configuredHosts: Set<String>, way: @escaping @Sendable ([Route]) -> RoutedUpstream?
+        signatures: SignatureDownload, configuredHosts: Set<String>, way: @escaping @Sendable ([Route]) -> RoutedUpstream?
     ) {
         (self.parts, self.fetcher, self.files, self.catalogue, self.downloads) = (parts, fetcher, files, catalogue, downloads)
-        (self.configuredHosts, self.way) = (configuredHosts, way)
+        (self.signatures, self.configuredHosts, self.way) = (signatures, configuredHosts, way)
     }
 
     // MARK: For this node's users
@@ -62,7 +66,7 @@ actor FlistOpener {
     func open(_ text: String) async throws -> FlistTable.Entry {
         if let known = parts.flists.find(text) {
             parts.flists.touch(known.record.digest, now: parts.clock.now)
-            return known
+            return await upgraded(known)
         }
         if text.hasPrefix("http://") || text.hasPrefix("https://") { return try await single(text) { try await self.open(url: text) } }
         if text.hasPrefix("/") { return try await single(text) { try await self.open(file: text) } }
@@ -80,12 +84,15 @@ actor FlistOpener {
 
     /// An flist that peers have.
     func open(_ digest: FlistDigest) async throws -> FlistTable.Entry {
-        if let known = parts.flists.entry(digest) { return known }
+        if let known = parts.flists.entry(digest) { return await upgraded(known) }
         return try await single(digest.hex) {
             let fact = self.parts.gossip.nodes(knowing: digest).first?.fact
+            let name = fact?.name ?? String(digest.hex.prefix(12))
+            let others = await self.signatures(of: digest)
+            try await self.checkBeforePull(digest, name: name, others)
             let entry = try await self.pull(digest)
-            return try await self.admit(
-                entry, name: fact?.name ?? String(digest.hex.prefix(12)), url: nil, validators: nil, isVouched: false)
+            let signature = try await self.settled(entry, name: name, others: others)
+            return try await self.admit(entry, name: name, url: nil, validators: nil, isVouched: false, signature: signature)
         }
     }
 
@@ -108,18 +115,21 @@ actor FlistOpener {
     }
 
     private func open(file path: String) async throws -> FlistTable.Entry {
+        let offered = try await signature(besideFile: path)
         let entry: FlistFiles.Entry
         do {
             entry = try await parts.threads.run { [files] in try files.add(copying: path) }
         } catch {
             throw NodeError.badRequest("\(error)")
         }
-        return try await admit(entry, name: FlistRecord.name(of: path), url: nil, validators: nil, isVouched: true)
+        let name = FlistRecord.name(of: path)
+        let signature = try await settled(entry, name: name, offered: offered)
+        return try await admit(entry, name: name, url: nil, validators: nil, isVouched: true, signature: signature)
     }
 
     // MARK: URLs
 
-    private static func key(ofURL url: String) -> UInt64 { Blake2b.hash256(Array(url.utf8)).prefix64 }
+    static func key(ofURL url: String) -> UInt64 { Blake2b.hash256(Array(url.utf8)).prefix64 }
 
     private func open(url: String) async throws -> FlistTable.Entry {
         let key = Self.key(ofURL: url)
@@ -153,11 +163,15 @@ actor FlistOpener {
             return known
         }
         do {
+            let name = FlistRecord.name(of: url)
             let entry = try await pull(digest, first: owner.id)
-            // The places that it names are opened only when they are where the user sent us anyway, or the operator.
+            let others = await signatures(of: digest, first: owner.id)
+            let signature = try await settled(entry, name: name, others: others, url: url)
+            // The places that it names are opened only when somebody trusted signed them, they are where the user sent us anyway, or where
+            // the operator did.
             let routes = try await parts.threads.run { try FlistFile(path: entry.path).routes }
-            guard routes.allSatisfy({ isNamedHere($0.url, beside: url) }) else { return nil }
-            let admitted = try await admit(entry, name: FlistRecord.name(of: url), url: url, validators: nil, isVouched: true)
+            guard signature?.isTrusted == true || routes.allSatisfy({ isNamedHere($0.url, beside: url) }) else { return nil }
+            let admitted = try await admit(entry, name: name, url: url, validators: nil, isVouched: true, signature: signature)
             note(digest, as: key)
             return admitted
         } catch {
@@ -179,12 +193,21 @@ actor FlistOpener {
             case .notModified:
                 guard let known else { throw NodeError.unavailable("\(url): the server says that nothing changed, but nothing was known") }
                 note(known.record.digest, as: key)
-                return known
+                parts.upstream.noteAnswer(of: known.record.digest)
+                // It may have been signed since.
+                guard parts.trust.isActive, known.record.signature?.isTrusted != true,
+                    let offered = try await signature(besideURL: url, name: known.record.name)
+                else { return known }
+                return try await settleAgain(known, offered: offered)
             case .downloaded(let path, let digest, let bytes, let validators):
                 defer { unlink(path) }
+                let name = FlistRecord.name(of: url)
+                let offered = try await signature(besideURL: url, name: name)
                 let entry = try await parts.threads.run { [files] in try files.add(copying: path, expecting: digest) }
                 parts.logger.info("flist fetched", metadata: ["url": "\(url)", "bytes": "\(bytes)", "digest": "\(digest)"])
-                let admitted = try await admit(entry, name: FlistRecord.name(of: url), url: url, validators: validators, isVouched: true)
+                let signature = try await settled(entry, name: name, offered: offered)
+                let admitted = try await admit(
+                    entry, name: name, url: url, validators: validators, isVouched: true, signature: signature)
                 note(digest, as: key)
                 return admitted
             }
@@ -192,15 +215,22 @@ actor FlistOpener {
             if case .missing = error { throw NodeError.notFound("\(url): not found on the server") }
             // Without the hub, what the site has goes on working.
             if let known {
+                parts.upstream.noteTrouble("\(error)", of: known.record.digest, now: parts.clock.now)
                 parts.logger.warning("flist could not be checked for a newer version", metadata: ["url": "\(url)", "error": "\(error)"])
                 return known
             }
-            if let (digest, _) = announced(name: FlistRecord.name(of: url)), let entry = try? await open(digest) {
-                parts.logger.warning(
-                    "hub out of reach; using the site's flist of that name", metadata: ["url": "\(url)", "digest": "\(digest)"])
-                return entry
+            guard let digest = await digest(knownToPeersAs: key) ?? announced(name: FlistRecord.name(of: url))?.0 else {
+                throw NodeError.unavailable("\(error)")
             }
-            throw NodeError.unavailable("\(error)")
+            do {
+                let entry = try await open(digest)
+                parts.upstream.noteTrouble("\(error)", of: digest, now: parts.clock.now)
+                parts.logger.warning(
+                    "hub out of reach; using what the site has", metadata: ["url": "\(url)", "digest": "\(digest)", "error": "\(error)"])
+                return entry
+            } catch let other {
+                throw NodeError.unavailable("\(error); what the site has cannot be used either: \(other)")
+            }
         }
     }
 
@@ -222,15 +252,24 @@ actor FlistOpener {
         if versions.count < Self.maxVersions { versions[key] = Version(digest: digest, fetchedAt: now) }
     }
 
+    /// Whether it is time to ask the peers for its signature again; counts as asked.
+    func mayAskForSignature(of digest: FlistDigest) -> Bool {
+        let now = parts.clock.now
+        if let last = signaturesAsked[digest], now - last < Self.signaturePause { return false }
+        signaturesAsked[digest] = now
+        return true
+    }
+
     // MARK: Admission
 
     /// Opens the file, remembers it and tells the mesh.
     func admit(
-        _ entry: FlistFiles.Entry, name: String, url: String?, validators: FlistDownload.Validators?, isVouched: Bool
+        _ entry: FlistFiles.Entry, name: String, url: String?, validators: FlistDownload.Validators?, isVouched: Bool,
+        signature: FlistSignature?
     ) async throws -> FlistTable.Entry {
         var record = FlistRecord(
-            digest: entry.digest, name: name, url: url, etag: validators?.etag, lastModified: validators?.lastModified, isVouched: isVouched
-        )
+            digest: entry.digest, name: name, url: url, etag: validators?.etag, lastModified: validators?.lastModified,
+            isVouched: isVouched, signature: signature)
         if let known = parts.flists.entry(entry.digest) {
             record.isPinned = known.record.isPinned
             record.isVouched = record.isVouched || known.record.isVouched
@@ -245,7 +284,8 @@ actor FlistOpener {
         do {
             opened = try await parts.threads.run { [way, configuredHosts] in
                 try OpenFlist(digest: record.digest, path: path, fileBytes: bytes) { routes in
-                    let usable = record.isVouched ? routes : routes.filter { URLText.host($0.url).map(configuredHosts.contains) ?? false }
+                    let usable =
+                        record.mayOpenRoutes ? routes : routes.filter { URLText.host($0.url).map(configuredHosts.contains) ?? false }
                     return way(usable)
                 }
             }
@@ -262,7 +302,7 @@ actor FlistOpener {
         parts.flists.insert(opened, record: record, now: parts.clock.now)
         let fact = FlistFact(
             fetches: opened.upstream != nil, fileBytes: UInt64(clamping: bytes), chunkCount: UInt32(clamping: opened.chunks.count),
-            name: record.name)
+            name: record.name, isSigned: record.signature != nil)
         parts.gossip.change { machine, _ in
             machine.setFact(MeshFacts.flistKey(record.digest), fact.encoded)
             if !machine.publishFlist(record.digest, chunkCount: opened.chunks.count) {
@@ -286,6 +326,7 @@ actor FlistOpener {
         _ = parts.flists.remove(digest)
         parts.upstream.set(nil, for: digest)
         versions = versions.filter { $0.value.digest != digest }
+        signaturesAsked[digest] = nil
         parts.gossip.change { machine, _ in
             machine.withdrawFlist(digest)
             machine.removeFact(MeshFacts.flistKey(digest))
@@ -301,10 +342,19 @@ actor FlistOpener {
     /// Opens what was known before the restart.
     func restore() async {
         let records = (try? await parts.threads.run { [catalogue] in try catalogue.flists() }) ?? []
-        for record in records {
+        for var record in records {
             guard let path = files.path(of: record.digest) else { continue }
             do {
                 let bytes = try await parts.threads.run { try fileSize(path) }
+                do {
+                    // The hub is asked only where the flist would be lost otherwise.
+                    record.signature = try await settled(
+                        FlistFiles.Entry(digest: record.digest, bytes: bytes, path: path), name: record.name,
+                        url: parts.trust.requiresSigned ? record.url : nil)
+                } catch {
+                    await close(record.digest)
+                    throw error
+                }
                 _ = try await load(record, path: path, bytes: bytes, saves: false)
             } catch {
                 parts.logger.warning(

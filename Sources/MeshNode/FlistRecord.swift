@@ -9,9 +9,14 @@ struct FlistRecord: Sendable, Equatable {
     var url: String?
     var etag: String?
     var lastModified: String?
-    /// Somebody at this node named the file or URL, so its routes may be opened. What only came from a peer may not name places.
+    /// Somebody at this node named the file or URL. What only came from a peer may not name places, unless it is signed.
     var isVouched: Bool
     var isPinned = false
+    /// Who signed it, as far as is known; found out anew at each start.
+    var signature: FlistSignature?
+
+    /// Whether the places that it names may be opened: somebody at this node named the flist, or one of `trust.keys` signed it.
+    var mayOpenRoutes: Bool { isVouched || signature?.isTrusted == true }
 
     /// Names of flists: shown to people and used in URLs of the API. Longer ones are cut.
     static let maxNameBytes = 96

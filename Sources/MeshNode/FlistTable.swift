@@ -86,6 +86,11 @@ final class FlistTable: Sendable {
 
     func find(url: String) -> Entry? { entries.withLock { $0.values.filter { $0.record.url == url }.max { $0.openedAt < $1.openedAt } } }
 
+    /// The one that a user here opened last by the URL that the key stands for.
+    func find(urlKey key: UInt64) -> Entry? {
+        all.filter { entry in entry.record.url.map { FlistOpener.key(ofURL: $0) == key } ?? false }.max { $0.openedAt < $1.openedAt }
+    }
+
     /// In which flists the chunk stands, and where.
     func places(of chunk: ChunkID) -> [(digest: FlistDigest, index: Int)] {
         entries.withLock { entries in

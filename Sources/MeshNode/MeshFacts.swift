@@ -38,18 +38,21 @@ struct FlistFact: Equatable, Sendable {
     var fileBytes: UInt64
     var chunkCount: UInt32
     var name: String
+    /// It has a signature of it to pass on.
+    var isSigned: Bool
 
-    init(fetches: Bool, fileBytes: UInt64, chunkCount: UInt32, name: String) {
+    init(fetches: Bool, fileBytes: UInt64, chunkCount: UInt32, name: String, isSigned: Bool = false) {
         (self.fetches, self.fileBytes, self.chunkCount, self.name) = (fetches, fileBytes, chunkCount, name)
+        self.isSigned = isSigned
     }
 
-    var encoded: [UInt8] { [fetches ? 1 : 0] + fileBytes.bytes + chunkCount.bytes + Array(name.utf8) }
+    var encoded: [UInt8] { [(fetches ? 1 : 0) | (isSigned ? 2 : 0)] + fileBytes.bytes + chunkCount.bytes + Array(name.utf8) }
 
     init?(_ bytes: [UInt8]) {
         guard bytes.count >= 13 else { return nil }
         self.init(
             fetches: bytes[0] & 1 == 1, fileBytes: UInt64(bytes: bytes[1..<9]), chunkCount: UInt32(bytes: bytes[9..<13]),
-            name: FlistRecord.clean(String(decoding: bytes[13...], as: UTF8.self)))
+            name: FlistRecord.clean(String(decoding: bytes[13...], as: UTF8.self)), isSigned: bytes[0] & 2 == 2)
     }
 }
 

@@ -1,13 +1,15 @@
 internal import ChunkStore
+internal import Logging
 public import NodeConfiguration
 internal import UpstreamStores
 
 /// Settings that change while the node runs.
 extension MeshNode {
-    /// Applies the limits of a new configuration: `cache.maxSize`, `cache.minFree`, `upstream.maxRate`, `upstream.concurrency`.
+    /// Applies what can change of a new configuration: `cache.maxSize`, `cache.minFree`, `upstream.maxRate`, `upstream.concurrency`,
+    /// `trust`.
     ///
     /// - Returns: the keys that were applied, and those that differ but need a restart.
-    public func reload(_ new: Configuration) throws -> (applied: [String], needRestart: [String]) {
+    public func reload(_ new: Configuration) async throws -> (applied: [String], needRestart: [String]) {
         let old = current.value
         var applied: [String] = []
         if new.cache.maxSize != old.cache.maxSize || new.cache.minFree != old.cache.minFree {
@@ -21,6 +23,11 @@ extension MeshNode {
         if new.upstream.maxRate != old.upstream.maxRate {
             siteUpstream.setRate(new.upstream.maxRate)
             applied.append("upstream.maxRate")
+        }
+        if new.trust != old.trust {
+            parts.trust.set(new.trust)
+            await trustChanged()
+            applied.append("trust")
         }
         var rest = new
         rest.cache.maxSize = old.cache.maxSize
@@ -38,8 +45,22 @@ extension MeshNode {
         merged.cache.minFree = new.cache.minFree
         merged.upstream.concurrency = new.upstream.concurrency
         merged.upstream.maxRate = new.upstream.maxRate
+        merged.trust = new.trust
         current.value = merged
         parts.wakeTicker()
         return (applied, needRestart)
+    }
+
+    /// Looks at every open flist again; those that are refused now are forgotten.
+    private func trustChanged() async {
+        for entry in parts.flists.all {
+            do {
+                _ = try await opener.settleAgain(entry)
+            } catch {
+                parts.logger.warning("flist is refused now", metadata: ["flist": "\(entry.record.name)", "error": "\(error)"])
+                await prefetcher.cancelAll(of: entry.record.digest)
+                await opener.close(entry.record.digest)
+            }
+        }
     }
 }

@@ -76,7 +76,8 @@ public final class MeshNode: Service {
         let pool = ChunkBufferPool(keep: 48)
         parts = NodeParts(
             identity: identity, clock: NodeClock(), store: store, gossip: gossip, flists: FlistTable(), upstream: UpstreamState(),
-            counters: NodeCounters(), threads: BlockingThreads(count: max(2, BlockingThreads.machineThreads)), pool: pool,
+            trust: FlistTrust(configuration.trust), counters: NodeCounters(),
+            threads: BlockingThreads(count: max(2, BlockingThreads.machineThreads)), pool: pool,
             upstreamConcurrency: Setting(configuration.upstream.concurrency), ticker: Wakeup(), logger: logger)
         fetcher = ChunkFetcher(parts: parts, exchange: exchangeHandle)
         prefetcher = Prefetcher(parts: parts, fetcher: fetcher, catalogue: catalogue)
@@ -91,9 +92,10 @@ public final class MeshNode: Service {
         siteUpstream = SiteUpstream(rate, maxRate: configuration.upstream.maxRate)
         parts.upstream.setOperators(
             operators.isEmpty ? nil : RoutedUpstream(routes: [], operatorURLs: operators, override: true, opener: stores))
+        let flistCurl = CurlMulti(counters: curl.counters)
         opener = FlistOpener(
             parts: parts, fetcher: fetcher, files: files, catalogue: catalogue,
-            downloads: FlistDownload(curl: CurlMulti(counters: curl.counters)),
+            downloads: FlistDownload(curl: flistCurl), signatures: SignatureDownload(curl: flistCurl),
             configuredHosts: Set(operators.compactMap(URLText.host))
         ) { routes in
             guard !(routes.isEmpty || overrides) || !operators.isEmpty else { return nil }

@@ -133,6 +133,14 @@ extension MeshNode {
         }
     }
 
+    public func signature(_ flist: String) async throws(NodeError) -> [UInt8] {
+        let entry = try await opened(flist)
+        guard let signature = entry.record.signature else {
+            throw .notFound("\(entry.record.name) is not signed, as far as the site knows")
+        }
+        return signature.signature.fileBytes
+    }
+
     public func chunk(_ flist: String, id: ChunkID) async throws(NodeError) -> Chunk {
         let entry = try await opened(flist)
         guard entry.flist.index(of: id) != nil else { throw .notFound("\(entry.record.name) has no chunk \(id.hex)") }
@@ -245,5 +253,14 @@ extension MeshNode {
 }
 
 extension FlistTable.Entry {
-    var shown: KnownFlist { KnownFlist(name: record.name, digest: record.digest.hex, chunks: flist.chunks.count) }
+    var shown: KnownFlist {
+        KnownFlist(name: record.name, digest: record.digest.hex, chunks: flist.chunks.count, signature: record.signature?.shown)
+    }
+}
+
+extension FlistSignature {
+    var shown: FlistSigner {
+        FlistSigner(
+            key: "\(signature.keyID)", trusted: isTrusted, comment: isTrusted ? FlistPath.quoted(signature.trustedComment) : nil)
+    }
 }

@@ -4,6 +4,7 @@ internal import ChunkStore
 public import ControlModel
 internal import FetchPlanner
 internal import Flist
+internal import Glibc
 internal import Gossip
 internal import GossipTransport
 internal import MeshKeys
@@ -104,13 +105,27 @@ extension MeshNode: NodeControl {
         let count = entry.flist.chunks.count
         let held = sizes(of: entry.flist)
         let copies = parts.gossip.read { machine, _ in machine.copies(of: entry.record.digest, site: machine.me.site) } ?? []
+        let atSite = copies.prefix(count).count { $0 > 0 }
         return Status.Flist(
             name: entry.record.name, digest: entry.record.digest.hex, chunks: count,
             bytes: held.bytes + UInt64((count - held.chunks) * held.mean),
-            pinned: entry.record.isPinned, node: .init(chunks: held.chunks, bytes: held.bytes, complete: held.chunks == count),
+            pinned: entry.record.isPinned,
+            node: .init(chunks: held.chunks, bytes: held.bytes, complete: held.chunks == count, missing: count - held.chunks),
             site: .init(
-                chunks: copies.count { $0 > 0 }, complete: count == 0 || (copies.count == count && copies.allSatisfy { $0 > 0 }),
-                minCopies: Int(copies.min() ?? 0)))
+                chunks: atSite, complete: atSite == count, minCopies: copies.count < count ? 0 : Int(copies.min() ?? 0),
+                missing: count - atSite),
+            upstream: upstreamStatus(entry.record.digest), signature: entry.record.signature?.shown)
+    }
+
+    private func upstreamStatus(_ flist: FlistDigest) -> Status.Flist.Upstream {
+        guard parts.upstream.hasWay(for: flist) else {
+            return .init(reachable: false, error: "the flist has no route that may be used on this node")
+        }
+        guard let trouble = parts.upstream.trouble(of: flist) else { return .init(reachable: true) }
+        let (now, clock) = (Int64(time(nil)), parts.clock.now)
+        return .init(
+            reachable: false, since: now - (clock - trouble.since).components.seconds,
+            lastTried: now - (clock - trouble.tried).components.seconds, error: trouble.reason)
     }
 
     public func notReady() async -> String? { isRestored.value ? nil : "opening the flists of the last run" }

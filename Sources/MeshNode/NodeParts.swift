@@ -18,6 +18,7 @@ struct NodeParts: Sendable {
     let gossip: GossipTransport
     let flists: FlistTable
     let upstream: UpstreamState
+    let trust: FlistTrust
     let counters: NodeCounters
     /// For verifying, decoding, files and SQLite.
     let threads: BlockingThreads

@@ -60,6 +60,14 @@ final class PeerService: PeerRequestHandler {
                 return responder.message([])
             }
             responder.message(UInt64(clamping: entry.flist.fileBytes).bytes)
+        case .flistSignature:
+            guard let digest = Bytes32(payload).map({ FlistDigest($0) }), parts.flists.entry(digest) != nil else {
+                return responder.message([])
+            }
+            parts.threads.start { [files] in responder.message(files.signature(of: digest) ?? []) }
+        case .flistOfURL:
+            guard payload.count == 8 else { return responder.refused(.notAllowed) }
+            responder.message(parts.flists.find(urlKey: UInt64(bytes: payload[...]))?.record.digest.value.bytes ?? [])
         case nil: responder.refused(.unknownKind)
         }
     }

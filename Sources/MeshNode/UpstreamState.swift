@@ -9,6 +9,16 @@ final class UpstreamState: Sendable {
     /// How long it rests then, before one more fetch is tried.
     static let rest: Duration = .seconds(5)
 
+    /// Upstream of one flist does not answer.
+    struct Trouble: Sendable, Equatable {
+        /// The first failure after the last success.
+        var since: Duration
+        /// The last failure.
+        var tried: Duration
+        /// One line.
+        var reason: String
+    }
+
     private struct State {
         var failures = 0
         var restUntil: Duration = .zero
@@ -16,13 +26,32 @@ final class UpstreamState: Sendable {
         var trouble: String?
         var operators: RoutedUpstream?
         var byFlist: [FlistDigest: RoutedUpstream] = [:]
+        /// Of flists that are open.
+        var troubles: [FlistDigest: Trouble] = [:]
     }
     private let state = Mutex(State())
 
     /// Hubs that the operator named, for chunks of any flist.
     func setOperators(_ upstream: RoutedUpstream?) { state.withLock { $0.operators = upstream } }
 
-    func set(_ upstream: RoutedUpstream?, for flist: FlistDigest) { state.withLock { $0.byFlist[flist] = upstream } }
+    func set(_ upstream: RoutedUpstream?, for flist: FlistDigest) {
+        state.withLock { state in
+            state.byFlist[flist] = upstream
+            if upstream == nil { state.troubles[flist] = nil }
+        }
+    }
+
+    func trouble(of flist: FlistDigest) -> Trouble? { state.withLock { $0.troubles[flist] } }
+
+    /// Something of the flist was wanted from upstream, and did not come; only told to people.
+    func noteTrouble(_ reason: String, of flist: FlistDigest, now: Duration) {
+        state.withLock { state in
+            guard state.byFlist[flist] != nil || state.operators != nil else { return }
+            state.troubles[flist] = Trouble(since: state.troubles[flist]?.since ?? now, tried: now, reason: reason)
+        }
+    }
+
+    func noteAnswer(of flist: FlistDigest) { state.withLock { $0.troubles[flist] = nil } }
 
     /// The way for chunks of `flist`; `nil` when this node may open none.
     func way(for flist: FlistDigest?) -> RoutedUpstream? {

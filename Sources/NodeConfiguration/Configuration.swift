@@ -1,4 +1,5 @@
 public import MeshKeys
+public import Minisign
 
 /// What a node is told by its file and its environment (INTERFACE.md, chunkmeshd). Every value has a default.
 public struct Configuration: Sendable, Equatable {
@@ -49,11 +50,22 @@ public struct Configuration: Sendable, Equatable {
         public var listen: HostPort? = HostPort(host: "127.0.0.1", port: 7947)
     }
 
+    public struct Trust: Sendable, Equatable {
+        /// More keys than a site's images have makers.
+        public static let maxKeys = 64
+        /// Public keys of those whose signature on an flist counts.
+        public var keys: [MinisignPublicKey] = []
+        /// Refuse every flist that none of them signed.
+        public var requireSigned = false
+        public init(keys: [MinisignPublicKey] = [], requireSigned: Bool = false) { (self.keys, self.requireSigned) = (keys, requireSigned) }
+    }
+
     public var node: Node
     public var mesh = Mesh()
     public var cache: Cache
     public var upstream = Upstream()
     public var api: API
+    public var trust = Trust()
 }
 
 /// `host:port` as people write it; the host may be a name.

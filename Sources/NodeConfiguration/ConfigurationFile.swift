@@ -15,23 +15,31 @@ extension Configuration {
     public static func load(file: String?, environment: [String: String]) throws -> Configuration {
         var configuration = defaults(environment: environment)
         var socketGiven = false
+        var requiredAt = ""
         if let file {
             for (key, setting, line) in try settings(ofFile: file) {
                 let place = "\(file):\(line)"
                 try configuration.set(key, setting, place: place)
                 socketGiven = socketGiven || key == "api.socket"
+                if key == "trust.requireSigned" { requiredAt = place }
             }
         }
         for key in ConfigurationKey.all {
             guard let value = environment[key.environmentName] else { continue }
             try configuration.set(key.name, .text(value), place: key.environmentName)
             socketGiven = socketGiven || key.name == "api.socket"
+            if key.name == "trust.requireSigned" { requiredAt = key.environmentName }
         }
         for name in ConfigurationKey.notYet {
             let variable = ConfigurationKey(name: name) { _, _ in }.environmentName
             if environment[variable] != nil {
                 throw ConfigurationError(place: variable, reason: "\(name) is not available in this version")
             }
+        }
+        // It would refuse every flist.
+        guard !configuration.trust.requireSigned || !configuration.trust.keys.isEmpty else {
+            throw ConfigurationError(
+                place: requiredAt, reason: "trust.requireSigned needs trust.keys, the public keys that signatures count of")
         }
         if !socketGiven { configuration.api.socket = configuration.cache.dir + "/api.sock" }
         return configuration

@@ -37,8 +37,10 @@ struct ConfigurationKey: Sendable {
         ConfigurationKey(name: "upstream.concurrency") { $1.upstream.concurrency = try $0.integer(1...1024) },
         ConfigurationKey(name: "api.socket") { $1.api.socket = try $0.path() },
         ConfigurationKey(name: "api.listen") { $1.api.listen = try $0.isEmpty ? nil : $0.hostPort(defaultPort: 7947) },
+        ConfigurationKey(name: "trust.keys") { $1.trust.keys = try $0.signingKeys() },
+        ConfigurationKey(name: "trust.requireSigned") { $1.trust.requireSigned = try $0.bool() },
     ]
 
     /// Keys of the documented interface that this version cannot honour: saying so beats ignoring them.
-    static let notYet: Set<String> = ["upstream.windows", "upstream.monthlyCap", "trust.keys", "trust.requireSigned"]
+    static let notYet: Set<String> = ["upstream.windows", "upstream.monthlyCap"]
 }

@@ -1,6 +1,10 @@
+internal import ChunkModel
+
 /// Fetches the signature beside an flist on a hub: a small file of the same name with `.minisig` behind it.
 public struct SignatureDownload: Sendable {
     public static let suffix = ".minisig"
+    /// The page with which a server says that there is none may be this long; the signature itself is cut at its own limit.
+    static let maxPageBytes = 1 << 20
 
     private let curl: CurlMulti
     private let limits: TransferLimits
@@ -50,7 +54,7 @@ public struct SignatureDownload: Sendable {
         let response: CurlResponse
         do throws(TransferFailure) {
             response = try await curl.perform(
-                CurlRequest(url: url, limits: limits, maxBodyBytes: maxBytes, priority: .foreground, sink: sink))
+                CurlRequest(url: url, limits: limits, maxBodyBytes: Self.maxPageBytes, priority: .foreground, sink: sink))
         } catch {
             if error.isCancellation { throw .cancelled }
             throw .failed(retryable: error.retryable, line: "\(label): \(error.line)")

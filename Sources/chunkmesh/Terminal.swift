@@ -50,6 +50,11 @@ enum Terminal {
         return "\(bytes) B"
     }
 
+    /// Text that its sender has quoted already stays as it is, unless it holds control characters all the same.
+    static func harmless(_ text: String) -> String {
+        text.unicodeScalars.contains { $0.value < 32 || (127..<160).contains($0.value) } ? quoted(text) : text
+    }
+
     /// Names from an flist may hold anything: control characters are shown as escapes.
     static func quoted(_ text: String) -> String {
         var out = ""

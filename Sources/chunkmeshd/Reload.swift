@@ -13,7 +13,7 @@ struct Reload: Service {
     func run() async throws {
         for await _ in await UnixSignalsSequence(trapping: .sighup).cancelOnGracefulShutdown() {
             do {
-                let changes = try node.reload(try load())
+                let changes = try await node.reload(try load())
                 logger.info(
                     "configuration read again", metadata: ["applied": "\(changes.applied)", "needs a restart": "\(changes.needRestart)"])
             } catch {

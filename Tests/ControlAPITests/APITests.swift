@@ -59,6 +59,10 @@ final class ScriptedNode: NodeControl {
     }
     func file(_ flist: String, path: [UInt8]) async throws(NodeError) -> any ServedFile { File() }
     func image(_ flist: String) async throws(NodeError) -> any ServedFile { File() }
+    func signature(_ flist: String) async throws(NodeError) -> [UInt8] {
+        guard flist == "known" else { throw .notFound("\(flist) is not signed") }
+        return [0x75, 0xfe, 0x0a]
+    }
     func chunk(_ flist: String, id: ChunkID) async throws(NodeError) -> Chunk { throw .notFound("no chunk") }
     func verifyCache() async throws(NodeError) -> CacheReport { CacheReport(chunks: 1, bytes: 1, removed: [], freedBytes: 0) }
     func collectGarbage() async throws(NodeError) -> CacheReport { try await verifyCache() }
@@ -98,6 +102,17 @@ final class ScriptedNode: NodeControl {
             let tree = try await offPool { try client.get("/v1/flists/a%2Fb/tree/x%FFy?after=7", as: Tree.self) }
             #expect(tree.entry.name == "a/b" && tree.next == "7")
             #expect(node.paths.withLock { $0 } == [Array("/x".utf8) + [0xFF, UInt8(ascii: "y")]])
+        }
+    }
+
+    @Test func signaturesAreServedAsTheyAre() async throws {
+        try await withAPI { socket, _ in
+            let client = ControlClient(.unix(socket))
+            let bytes = try await offPool { try client.bytes("/v1/flists/known/signature", maxBytes: 10) }
+            #expect(bytes == [0x75, 0xfe, 0x0a])
+            await #expect(throws: ControlError.self) {
+                try await offPool { try client.bytes("/v1/flists/other/signature", maxBytes: 10) }
+            }
         }
     }
 

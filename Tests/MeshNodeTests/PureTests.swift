@@ -99,6 +99,8 @@ import Testing
         #expect(NodeProfile(profile.encoded) == profile)
         let flist = FlistFact(fetches: true, fileBytes: 7, chunkCount: 9, name: "debian.fl")
         #expect(FlistFact(flist.encoded) == flist)
+        let signed = FlistFact(fetches: false, fileBytes: 7, chunkCount: 9, name: "debian.fl", isSigned: true)
+        #expect(FlistFact(signed.encoded) == signed)
         let job = JobFact(scope: .site, copies: 3, pin: true)
         #expect(JobFact(job.encoded) == job)
     }

@@ -1,5 +1,6 @@
 import Foundation
 import MeshKeys
+import Minisign
 import NodeConfiguration
 import Testing
 
@@ -42,12 +43,39 @@ import Testing
         ("upstream:\n\n  concurrency: 0\n", ":3: upstream.concurrency takes a number from 1 to 1024"),
         ("mesh:\n  seeds:\n    - ok:1\n    - 'no port:x'\n", "mesh.seeds takes host:port"),
         ("mesh: {advertise: 0.0.0.0:1}", ":1: mesh.advertise takes a numeric address"),
-        ("trust: {requireSigned: true}", ":1: trust.requireSigned is not available"),
+        ("upstream: {monthlyCap: 1GB}", ":1: upstream.monthlyCap is not available"),
+        ("trust:\n  keys: []\n  requireSigned: true\n", ":3: trust.requireSigned needs trust.keys"),
+        ("trust:\n  requireSigned: perhaps\n", ":2: trust.requireSigned takes true or false"),
+        (
+            "trust:\n\n  keys: [RWQnonsense]\n",
+            ":3: trust.keys takes public keys of minisign (RW…) or paths of their .pub files; RWQnonsense: "
+        ),
+        (
+            "trust: {keys: /dev/null}",
+            ":1: trust.keys takes public keys of minisign (RW…) or paths of their .pub files; /dev/null: not a reg"
+        ),
         ("just text", ":1: the file must hold keys"),
         ("a: [", "not valid YAML"),
     ]) func aBadLineIsNamed(yaml: String, expected: String) throws {
         let error = #expect(throws: ConfigurationError.self) { try load(yaml) }
         #expect(error?.description.contains(expected) == true, "\(error?.description ?? "")")
+    }
+
+    @Test func trustedKeysAreTextsAndFiles() throws {
+        let (a, b) = (MinisignSecretKey.generate().publicKey, MinisignSecretKey.generate().publicKey)
+        let path = NSTemporaryDirectory() + "chunkmesh-\(UUID().uuidString).pub"
+        try b.fileText.write(toFile: path, atomically: true, encoding: .utf8)
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        let configuration = try load("trust: {keys: [\(a), \(path)], requireSigned: true}")
+        #expect(configuration.trust == .init(keys: [a, b], requireSigned: true))
+        let environment = ["CHUNKMESH_TRUST_KEYS": "\(path), \(a)", "CHUNKMESH_TRUST_REQUIRE_SIGNED": "no"]
+        #expect(try load("trust: {requireSigned: true}", environment: environment).trust == .init(keys: [b, a]))
+        let required = ["CHUNKMESH_TRUST_REQUIRE_SIGNED": "yes"]
+        let error = #expect(throws: ConfigurationError.self) { try load("trust: {keys: []}", environment: required) }
+        #expect(error?.place == "CHUNKMESH_TRUST_REQUIRE_SIGNED")
+        try "hello".write(toFile: path, atomically: true, encoding: .utf8)
+        let broken = #expect(throws: ConfigurationError.self) { try load("trust: {keys: [\(path)]}") }
+        #expect(broken?.description.contains(path + ": not a public key of minisign") == true)
     }
 
     @Test func keyFilesHoldSeveralKeysAndAreNotForEverybody() throws {

@@ -24,11 +24,49 @@ struct StatusCommand: ParsableCommand {
                     "\(flist.site.minCopies)", flist.pinned ? "yes" : "no",
                 ]
             }, rightAligned: [2, 3, 4, 5, 6])
+        for flist in status.flists { for line in notes(on: flist) { Terminal.out("\(Terminal.quoted(flist.name)): \(line)") } }
         for job in status.jobs where job.state == .running {
             let error = job.error.map { "; " + Terminal.quoted($0) } ?? ""
             Terminal.out(
                 "job \(job.id): \(Terminal.quoted(job.flist)), scope \(job.scope.rawValue), \(job.doneChunks) of \(job.chunks) chunks\(error)"
             )
+        }
+    }
+
+    /// Who signed it; what is missing, and when it can come.
+    private func notes(on flist: Status.Flist) -> [String] {
+        var lines: [String] = []
+        if let signer = flist.signature {
+            lines.append(
+                "signed with the key \(Terminal.quoted(signer.key))" + (signer.trusted ? "" : ", which is none of trust.keys: not checked")
+                    + (signer.comment.map { ": " + Terminal.harmless($0) } ?? ""))
+        }
+        let missing =
+            flist.site.complete
+            ? "the site holds all of it" : "\(flist.site.missing) of \(flist.chunks) chunks are missing at this site"
+        if !flist.node.complete, !flist.site.complete || !flist.upstream.reachable {
+            lines.append("\(flist.node.missing) chunks are missing on this node; \(missing)")
+        } else if !flist.upstream.reachable {
+            lines.append(missing)
+        }
+        guard !flist.upstream.reachable else { return lines }
+        let error = flist.upstream.error.map { ": " + Terminal.quoted($0) } ?? ""
+        if let since = flist.upstream.since {
+            let tried = flist.upstream.lastTried.map { ", last tried \(Self.ago($0))" } ?? ""
+            lines.append("upstream does not answer since \(Self.ago(since))\(tried)\(error); fetches go on by themselves when it does")
+        } else {
+            lines.append("no upstream\(error)")
+        }
+        return lines
+    }
+
+    private static func ago(_ seconds: Int64) -> String {
+        let passed = max(0, Int64(time(nil)) - seconds)
+        switch passed {
+        case ..<120: return "\(passed) s ago"
+        case ..<7200: return "\(passed / 60) min ago"
+        case ..<172_800: return "\(passed / 3600) h ago"
+        default: return "\(passed / 86400) days ago"
         }
     }
 

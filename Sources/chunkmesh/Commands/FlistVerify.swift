@@ -7,7 +7,8 @@ import FlistTools
 
 extension FlistCommand {
     struct Verify: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Checks every chunk of an flist: there and right, or which is not.")
+        static let configuration = CommandConfiguration(
+            abstract: "Checks every chunk of an flist: there and right, or which is not; with --key who signed it.")
 
         enum Place: String, ExpressibleByArgument, CaseIterable { case node, site, hub }
 
@@ -15,18 +16,26 @@ extension FlistCommand {
         @Option(help: "Where to look.") var on: Place = .hub
         @Option(help: ArgumentHelp("Look in this store instead of the flist's routes (with --on hub). May be repeated.", valueName: "URL"))
         var store: [String] = []
+        @OptionGroup var signing: SignatureOptions
         @OptionGroup var options: APIOptions
 
         func validate() throws { if !store.isEmpty, on != .hub { throw ValidationError("--store goes with --on hub") } }
 
         func run() async throws {
-            let report: FlistVerification
+            let signer = try await signing.check(flist, options)
+            if let signer, !options.json { Terminal.out("signed with the key \(signer.key): \(signer.comment ?? "")") }
+            if signing.signatureOnly {
+                if options.json { try Terminal.json(FlistVerification(chunks: 0, good: 0, problems: [], signature: signer)) }
+                return
+            }
+            var report: FlistVerification
             if on == .hub, !store.isEmpty || FlistName.localFile(flist) != nil {
                 report = try await alone()
             } else {
                 let client = try options.client()
                 report = try client.post(try client.open(flist) + "/verify?on=\(on.rawValue)", OpenRequest?.none)
             }
+            report.signature = signer
             if options.json { try Terminal.json(report) }
             for problem in report.problems { Terminal.error("chunkmesh: chunk \(problem.chunk): \(problem.reason)") }
             if !options.json { Terminal.out("\(report.good) of \(report.chunks) chunks are there and right") }

@@ -73,15 +73,3 @@ struct Cache: ParsableCommand {
         }
     }
 }
-
-struct Key: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Makes mesh keys.", subcommands: [Generate.self])
-
-    struct Generate: ParsableCommand {
-        static let configuration = CommandConfiguration(
-            abstract: "A new mesh key on stdout.",
-            discussion: "All nodes of a mesh hold the same key, in the file that mesh.keyFile names (mode 0600).")
-
-        func run() throws { Terminal.out(MeshKeyText.generate()) }
-    }
-}

@@ -50,11 +50,11 @@ final class FakePeer: PeerRequestHandler {
     }
 
     /// Claims to hold all chunks of the flist, and to fetch them when asked.
-    func announce(_ path: String, name: String = "fake.fl", holds: Bool = true) throws -> FlistDigest {
+    func announce(_ path: String, name: String = "fake.fl", holds: Bool = true, isSigned: Bool = false) throws -> FlistDigest {
         let bytes = [UInt8](try Data(contentsOf: URL(fileURLWithPath: path)))
         let digest = FlistDigest(Blake2b.hash256(bytes))
         let count = try FlistFile(path: path).uniqueChunks().count
-        let fact = FlistFact(fetches: false, fileBytes: UInt64(bytes.count), chunkCount: UInt32(count), name: name)
+        let fact = FlistFact(fetches: false, fileBytes: UInt64(bytes.count), chunkCount: UInt32(count), name: name, isSigned: isSigned)
         gossip.change { machine, _ in
             _ = machine.setFact(MeshFacts.flistKey(digest), fact.encoded)
             _ = machine.publishFlist(digest, chunkCount: count)

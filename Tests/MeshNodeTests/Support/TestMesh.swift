@@ -101,7 +101,7 @@ struct Packed: Sendable {
 
 final class TestNode: @unchecked Sendable {
     let port: UInt16
-    let configuration: Configuration
+    private(set) var configuration: Configuration
     private(set) var node: MeshNode
     private var running: Task<Void, any Error>?
 
@@ -139,8 +139,9 @@ final class TestNode: @unchecked Sendable {
         running = nil
     }
 
-    func restart() async throws {
+    func restart(_ change: (inout Configuration) -> Void = { _ in }) async throws {
         await stop()
+        change(&configuration)
         node = try Self.make(configuration)
         try await start()
     }
