@@ -37,9 +37,7 @@ struct StatusCommand: ParsableCommand {
     private func notes(on flist: Status.Flist) -> [String] {
         var lines: [String] = []
         if let signer = flist.signature {
-            lines.append(
-                "signed with the key \(Terminal.quoted(signer.key))" + (signer.trusted ? "" : ", which is none of trust.keys: not checked")
-                    + (signer.comment.map { ": " + Terminal.harmless($0) } ?? ""))
+            lines.append("signed with the key " + Signer.line(signer))
         }
         let missing =
             flist.site.complete

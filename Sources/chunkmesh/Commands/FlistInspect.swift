@@ -14,7 +14,9 @@ extension FlistCommand {
             let access = try await FlistAccess.open(flist, stores: [], client: local ? nil : try options.client())
             var summary = try FlistSummary(access.flist)
             summary.path = flist
-            if options.json { try Terminal.json(summary) } else { show(summary) }
+            let signer = try Signer.find(flist, client: local ? nil : try options.client())
+            if options.json { try Terminal.json(InspectedFlist(summary: summary, signature: signer)) } else { show(summary) }
+            if let signer, !options.json { Terminal.out("signed   \(Signer.line(signer))") }
             if summary.problemCount > 0 { throw ExitCode(1) }
         }
 
