@@ -74,7 +74,7 @@ let package = Package(
             name: "FlistTools", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "Flist", "SQLiteFile"],
             swiftSettings: settings),
         .target(name: "ChunkStore", dependencies: ["CLinux", "ChunkModel", "SQLiteFile", log], swiftSettings: settings),
-        .target(name: "UpstreamStores", dependencies: ["BlockingThreads", "CCurl", "ChunkModel"], swiftSettings: settings),
+        .target(name: "UpstreamStores", dependencies: ["BlockingThreads", "CCrypto", "CCurl", "ChunkModel"], swiftSettings: settings),
         .target(
             name: "GossipTransport", dependencies: ["ChunkModel", "Gossip", "MeshKeys", log, nioCore, nioPosix], swiftSettings: besideNIO),
         .target(name: "PeerExchange", dependencies: ["CLinux", "ChunkModel", "MeshKeys", "PeerProtocol", log], swiftSettings: settings),
