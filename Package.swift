@@ -77,7 +77,7 @@ let package = Package(
             name: "FlistTools", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "Flist", "SQLiteFile"],
             swiftSettings: settings),
         .target(name: "ChunkStore", dependencies: ["CLinux", "ChunkModel", "SQLiteFile", log], swiftSettings: settings),
-        .target(name: "UpstreamStores", dependencies: ["BlockingThreads", "CCurl", "ChunkModel"], swiftSettings: settings),
+        .target(name: "UpstreamStores", dependencies: ["BlockingThreads", "CCrypto", "CCurl", "ChunkModel"], swiftSettings: settings),
         .target(
             name: "GossipTransport", dependencies: ["ChunkModel", "Gossip", "MeshKeys", log, nioCore, nioPosix], swiftSettings: besideNIO),
         .target(name: "PeerExchange", dependencies: ["CLinux", "ChunkModel", "MeshKeys", "PeerProtocol", log], swiftSettings: settings),
@@ -86,7 +86,7 @@ let package = Package(
 
         // The node, and what controls it.
         .target(
-            name: "NodeConfiguration", dependencies: ["MeshKeys", "Minisign", .product(name: "Yams", package: "Yams")],
+            name: "NodeConfiguration", dependencies: ["MeshKeys", "Minisign", "UpstreamStores", .product(name: "Yams", package: "Yams")],
             swiftSettings: settings),
         .target(name: "ControlModel", dependencies: ["ChunkModel"], swiftSettings: pure),
         .target(name: "ControlClient", dependencies: ["CCurl", "ControlModel"], swiftSettings: settings),

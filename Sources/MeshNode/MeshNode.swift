@@ -85,7 +85,8 @@ public final class MeshNode: Service {
         let rate = ReceiveRate()
         let curl = CurlMulti(rate: rate)
         upstreamCounters = curl.counters
-        let stores = StoreOpener(curl: curl)
+        let credentials = try UpstreamCredentials.load(file: configuration.upstream.credentialsFile)
+        let stores = StoreOpener(curl: curl, credentials: credentials, named: configuration.upstream.urls)
         self.stores = stores
         let operators = configuration.upstream.urls
         let overrides = configuration.upstream.override
@@ -95,8 +96,8 @@ public final class MeshNode: Service {
         let flistCurl = CurlMulti(counters: curl.counters)
         opener = FlistOpener(
             parts: parts, fetcher: fetcher, files: files, catalogue: catalogue,
-            downloads: FlistDownload(curl: flistCurl), signatures: SignatureDownload(curl: flistCurl),
-            configuredHosts: Set(operators.compactMap(URLText.host))
+            downloads: FlistDownload(curl: flistCurl, opener: stores), signatures: SignatureDownload(curl: flistCurl),
+            configuredHosts: Set(operators.compactMap(StoreOpener.origin))
         ) { routes in
             guard !(routes.isEmpty || overrides) || !operators.isEmpty else { return nil }
             return RoutedUpstream(routes: routes, operatorURLs: operators, override: overrides, opener: stores)

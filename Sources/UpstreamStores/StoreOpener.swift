@@ -25,12 +25,23 @@ public final class StoreOpener: Sendable {
     let curl: CurlMulti
     let limits: UpstreamLimits
     let random: UpstreamRandom
+    let credentials: CredentialBox
     private let state = Mutex(State())
 
-    /// - Parameter curl: for all that speaks HTTP; its counters count along for every store of whatever scheme.
-    public init(curl: CurlMulti, limits: UpstreamLimits = UpstreamLimits(), random: UpstreamRandom = UpstreamRandom()) {
+    /// - Parameters:
+    ///   - curl: for all that speaks HTTP; its counters count along for every store of whatever scheme.
+    ///   - named: URLs that the operator or the user gave, as opposed to an flist: keys of the environment are sent to their hosts only.
+    public init(
+        curl: CurlMulti, credentials: UpstreamCredentials = UpstreamCredentials(), named: [String] = [],
+        limits: UpstreamLimits = UpstreamLimits(), random: UpstreamRandom = UpstreamRandom()
+    ) {
         (self.curl, self.limits, self.random) = (curl, limits, random)
+        let endpoints = named.compactMap { try? Opening($0).endpoint }
+        self.credentials = CredentialBox(credentials, named: Set(endpoints))
     }
+
+    /// Replaces the credentials, also of stores that are open.
+    public func setCredentials(_ new: UpstreamCredentials) { credentials.set(new) }
 
     /// The store that chunks are read from at `url`. Opens no connection and no file.
     ///
@@ -38,7 +49,7 @@ public final class StoreOpener: Sendable {
     public func open(_ url: String) throws(UpstreamError) -> any UpstreamStore {
         if let store = use(url)?.store { return store }
         let opening = try Opening(url)
-        let gate = use(url)?.gate ?? gate(opening)
+        let gate = keep(url, gate(opening)) { $0.gate }
         let store = try makeStore(opening, gate)
         return keep(url, gate) { kept in
             let one = kept.store ?? store
@@ -53,7 +64,7 @@ public final class StoreOpener: Sendable {
     public func openSink(_ url: String) throws(UpstreamError) -> any ChunkSink {
         if let sink = use(url)?.sink { return sink }
         let opening = try Opening(url)
-        let gate = use(url)?.gate ?? gate(opening)
+        let gate = keep(url, gate(opening)) { $0.gate }
         let sink = try makeSink(opening, gate)
         return keep(url, gate) { kept in
             let one = kept.sink ?? sink
@@ -66,6 +77,19 @@ public final class StoreOpener: Sendable {
     ///
     /// - Throws: `.unusable` with the reason.
     public static func check(_ url: String) throws(UpstreamError) { _ = try Opening(url) }
+
+    /// `url` as an flist may record it for its readers: without names, keys, passwords and tokens.
+    ///
+    /// - Throws: `.unusable` when it is no URL of a store.
+    public static func recorded(_ url: String) throws(UpstreamError) -> String { try Opening(url).recorded }
+
+    /// `scheme://host:port` of a URL, the port written out: what two URLs have in common that lead to the same place. `nil` for a directory
+    /// and for what is no URL of a store.
+    public static func origin(_ url: String) -> String? {
+        guard let endpoint = (try? Opening(url))?.endpoint else { return nil }
+        let host = endpoint.host.contains(":") ? "[\(endpoint.host)]" : endpoint.host
+        return "\(url.prefix { $0 != ":" }.lowercased())://\(host):\(endpoint.port)"
+    }
 
     /// The upstreams that are open, in the order of their labels; URLs that differ in their credentials only have one label each.
     public var reports: [UpstreamReport] {

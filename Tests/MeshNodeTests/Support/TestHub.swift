@@ -45,7 +45,11 @@ final class TestHub: Sendable {
     func requests(_ path: String) -> Int { state.withLock { $0.requests[path] ?? 0 } }
     var revalidated: Int { state.withLock { $0.revalidated } }
     /// Answered requests for chunks: how often each chunk went out.
-    var chunks: [String: Int] { state.withLock { $0.requests.filter { !$0.key.hasSuffix(".fl") && !$0.key.hasSuffix(".minisig") } } }
+    var chunks: [String: Int] {
+        state.withLock { state in
+            state.requests.filter { request in ![".fl", ".md5", ".minisig"].contains { request.key.hasSuffix($0) } }
+        }
+    }
     var chunkRequests: Int { chunks.values.reduce(0, +) }
 
     private func serve(_ fd: Int32) {
