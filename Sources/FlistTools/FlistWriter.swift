@@ -50,17 +50,19 @@ public final class FlistWriter {
         /// Type and permissions.
         public var mode: UInt32
         public var rdev: UInt64
-        /// Seconds. Also written as ctime: the host's own would make every copy of a tree another flist.
+        /// Seconds.
         public var mtime: Int64
+        /// Recorded as equal to mtime when there is none: the host's would make every copy of a tree another flist.
+        public var ctime: Int64?
         /// Of a symbolic link.
         public var target: [UInt8]?
 
         public init(
             ino: Int64, parent: Int64, name: [UInt8], size: Int64, uid: UInt32, gid: UInt32, mode: UInt32, rdev: UInt64 = 0, mtime: Int64,
-            target: [UInt8]? = nil
+            ctime: Int64? = nil, target: [UInt8]? = nil
         ) {
             (self.ino, self.parent, self.name, self.size, self.uid, self.gid) = (ino, parent, name, size, uid, gid)
-            (self.mode, self.rdev, self.mtime, self.target) = (mode, rdev, mtime, target)
+            (self.mode, self.rdev, self.mtime, self.ctime, self.target) = (mode, rdev, mtime, ctime, target)
         }
     }
 
@@ -73,7 +75,7 @@ public final class FlistWriter {
         inode.bind(Int64(row.gid), at: 6)
         inode.bind(Int64(row.mode), at: 7)
         inode.bind(Int64(bitPattern: row.rdev), at: 8)
-        inode.bind(row.mtime, at: 9)
+        inode.bind(row.ctime ?? row.mtime, at: 9)
         inode.bind(row.mtime, at: 10)
         try inode.run()
         guard let target = row.target else { return }
