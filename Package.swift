@@ -74,7 +74,7 @@ let package = Package(
 
         // I/O.
         .target(
-            name: "FlistTools", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "Flist", "SQLiteFile"],
+            name: "FlistTools", dependencies: ["BlockCodec", "BlockingThreads", "CLinux", "ChunkModel", "Flist", "SQLiteFile"],
             swiftSettings: settings),
         .target(name: "ChunkStore", dependencies: ["CLinux", "ChunkModel", "SQLiteFile", log], swiftSettings: settings),
         .target(name: "UpstreamStores", dependencies: ["BlockingThreads", "CCrypto", "CCurl", "ChunkModel"], swiftSettings: settings),

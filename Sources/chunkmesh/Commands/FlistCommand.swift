@@ -5,6 +5,7 @@ struct FlistCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "flist", abstract: "Makes and looks into flists.",
         subcommands: [
-            Pack.self, Unpack.self, Inspect.self, Verify.self, Diff.self, Merge.self, Tags.self, Routes.self, Sign.self,
+            Pack.self, Unpack.self, Clone.self, Convert.self, Inspect.self, Verify.self, Diff.self, Merge.self, Tags.self, Routes.self,
+            Sign.self,
         ])
 }
