@@ -110,8 +110,9 @@ let package = Package(
         .executableTarget(
             name: "chunkmesh",
             dependencies: [
-                "BlockingThreads", "ChunkModel", "ControlClient", "ControlModel", "Flist", "FlistTools", "HubServer", "LegacyFlist",
-                "MeshKeys", "NodeConfiguration",
+                "BlockCodec", "BlockingThreads", "ChunkModel", "ControlClient", "ControlModel", "Flist", "FlistTools", "HubServer",
+                "LegacyFlist", "MeshKeys",
+                "NodeConfiguration",
                 "UpstreamStores", arguments, log,
             ], swiftSettings: besideNIO),
 

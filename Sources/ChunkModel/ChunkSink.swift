@@ -9,3 +9,16 @@ public protocol ChunkSink: Sendable {
     /// Keeps the chunk; afterwards `contains` says so. Storing the same chunk again is no error.
     func store(_ chunk: Chunk) async throws
 }
+
+/// A sink whose work is short and on this machine: a thread that may block calls it directly, which spares the hops between threads
+/// that would cost more than the work where chunks are small.
+public protocol BlockingChunkSink: ChunkSink {
+    func containsNow(_ id: ChunkID) throws -> Bool
+    func storeNow(_ chunk: Chunk) throws
+}
+
+/// A source whose work is short and on this machine, for the same reason.
+public protocol BlockingChunkSource: ChunkSource {
+    /// The chunk, verified; `nil` when it is not there.
+    func chunkNow(_ id: ChunkID, pool: ChunkBufferPool) throws -> Chunk?
+}

@@ -1,69 +1,49 @@
+internal import BlockingThreads
 public import ChunkModel
 internal import Flist
 internal import Glibc
 internal import Synchronization
 
-/// A directory of chunks: `path/XX/HEX`, and when reading also `path/HEX` (FORMATS.md §1.5). Calls block.
+/// A directory of chunks: `path/XX/HEX`, and when reading also `path/HEX` (FORMATS.md §1.5).
 public final class DirStore: BlockingChunkSink {
+    /// For callers that may not block.
+    private static let threads = BlockingThreads(count: 2)
+
     public let path: String
+    public var label: String { "dir://" + path }
     private let nextTemporary = Atomic<UInt64>(0)
 
     /// Nothing is created before the first chunk is stored.
     public init(path: String) { self.path = path }
 
-    /// - Parameter url: `dir:///absolute/path`, percent-escapes decoded.
+    /// - Parameter url: `dir:///absolute/path`, taken literally (no %-escapes, as rfs writes it).
     public init(url: String) throws {
-        guard url.hasPrefix("dir://"), let path = Self.decodedPath(url.dropFirst("dir://".count)), path.hasPrefix("/") else {
+        guard url.hasPrefix("dir:///"), !url.utf8.contains(0) else {
             throw ToolError("\(FlistPath.quoted(Array(url.utf8))): not a directory store (dir:///absolute/path)")
         }
-        self.path = path
+        path = String(url.dropFirst("dir://".count))
     }
 
     /// `dir://` with the absolute form of `path`, which need not exist.
     public static func url(path: String) throws -> String {
-        var absolute = path
-        if !path.hasPrefix("/") {
-            guard let here = getcwd(nil, 0) else { throw ToolError.system("working directory") }
-            defer { free(here) }
-            absolute = String(cString: here) + "/" + path
-        }
-        var url = "dir://"
-        for byte in absolute.utf8 {
-            switch byte {
-            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"),
-                UInt8(ascii: "/"), UInt8(ascii: "."), UInt8(ascii: "-"), UInt8(ascii: "_"), UInt8(ascii: "~"):
-                url.unicodeScalars.append(Unicode.Scalar(byte))
-            default: url += "%" + Hex.encode([byte]).uppercased()
-            }
-        }
-        return url
-    }
-
-    private static func decodedPath(_ text: Substring) -> String? {
-        var out: [UInt8] = []
-        var bytes = Array(text.utf8)[...]
-        while let byte = bytes.popFirst() {
-            guard byte == UInt8(ascii: "%") else {
-                out.append(byte)
-                continue
-            }
-            guard let decoded = Hex.decode(String(decoding: bytes.prefix(2), as: UTF8.self)), decoded.count == 1, decoded[0] != 0 else {
-                return nil
-            }
-            out.append(decoded[0])
-            bytes = bytes.dropFirst(2)
-        }
-        return String(validating: out, as: UTF8.self)
+        if path.hasPrefix("/") { return "dir://" + path }
+        guard let here = getcwd(nil, 0) else { throw ToolError.system("working directory") }
+        defer { free(here) }
+        return "dir://" + String(cString: here) + "/" + path
     }
 
     private func splitPath(_ id: ChunkID) -> String { "\(path)/\(id.hex.prefix(2))/\(id.hex)" }
 
-    public func contains(_ id: ChunkID) throws -> Bool {
+    public func contains(_ id: ChunkID) async throws -> Bool { try await Self.threads.run { try self.containsNow(id) } }
+    public func store(_ chunk: Chunk) async throws { try await Self.threads.run { try self.storeNow(chunk) } }
+
+    public func containsNow(_ id: ChunkID) throws -> Bool {
         var status = stat()
         return stat(splitPath(id), &status) == 0 && status.st_mode & S_IFMT == S_IFREG && status.st_size > 0
     }
 
-    public func store(_ id: ChunkID, _ stored: UnsafeRawBufferPointer) throws {
+    public func storeNow(_ chunk: Chunk) throws {
+        let id = chunk.id
         let directory = "\(path)/\(id.hex.prefix(2))"
         let number = nextTemporary.wrappingAdd(1, ordering: .relaxed).oldValue
         let temporary = "\(directory)/.\(id.hex).\(getpid()).\(number).tmp"
@@ -73,16 +53,18 @@ public final class DirStore: BlockingChunkSink {
             mkdir(directory, 0o755)
             file = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
         }
-        guard file >= 0 else { throw ToolError.system("store \(FlistPath.quoted(Array(directory.utf8)))") }
+        guard file >= 0 else { throw ToolError.system("store \(FlistPath.quoted(Array(path.utf8)))") }
         do {
             defer { close(file) }
-            try FileBytes.write(stored, to: file, at: 0, what: FlistPath.quoted(Array(temporary.utf8)))
+            try chunk.buffer.withBytes {
+                try FileBytes.write($0, to: file, at: 0, what: "store \(FlistPath.quoted(Array(path.utf8)))")
+            }
         } catch {
             unlink(temporary)
             throw error
         }
         guard rename(temporary, splitPath(id)) == 0 else {
-            let error = ToolError.system("store \(FlistPath.quoted(Array(directory.utf8)))")
+            let error = ToolError.system("store \(FlistPath.quoted(Array(path.utf8)))")
             unlink(temporary)
             throw error
         }

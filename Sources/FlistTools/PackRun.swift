@@ -1,99 +1,79 @@
-internal import BlockingThreads
 internal import ChunkModel
 internal import Flist
 internal import Glibc
 
-/// One run of `FlistPacker`; a thread of its own reads, the pipeline's threads encode.
+/// One run of `FlistPacker`: reads the tree, and gives rows and blocks to the session.
 final class PackRun {
     private let options: PackOptions
     private let root: DirectoryHandle
-    private let writer: FlistWriter
-    private let tally: Tally
+    private let session: PackSession
     private var handles: DirectoryHandles
-    private let pipeline: EncodePipeline
     private let progress: ((PackProgress) throws -> Void)?
     /// Files that must not be packed since this run writes them: (device, inode).
     private var own: Set<[UInt64]> = []
-    private var nextIno: Int64 = 2
-
-    /// What the deliveries of the pipeline add to.
-    private final class Tally {
-        var report = PackReport()
-        var state = PackProgress()
-        /// Files given up half-way, whose blocks are not recorded.
-        var dropped: Set<Int64> = []
-    }
+    private var report = PackReport()
+    private var state = PackProgress()
+    private let began: timespec
 
     private struct Directory {
         let number: Int
         let parentIno: Int64
-        let name: [UInt8]
-        let path: [UInt8]
     }
 
-    init(_ options: PackOptions, root: DirectoryHandle, temporary: String, progress: ((PackProgress) throws -> Void)?) throws {
-        self.options = options
-        self.root = root
-        self.progress = progress
+    init(_ options: PackOptions, root: DirectoryHandle, session: PackSession, progress: ((PackProgress) throws -> Void)?) {
+        (self.options, self.root, self.session, self.progress) = (options, root, session, progress)
         handles = DirectoryHandles(root: root)
-        let writer = try FlistWriter(path: temporary)
-        self.writer = writer
-        let tally = Tally()
-        self.tally = tally
-        pipeline = EncodePipeline(workers: options.workers ?? BlockingThreads.machineThreads, stores: options.stores) { ino, done in
-            tally.report.newChunks += done.stored
-            tally.report.newBytes += UInt64(done.stored * done.storedBytes)
-            guard !tally.dropped.contains(ino) else { return }
-            try writer.add(done.ref, to: ino)
-            tally.report.blocks += 1
-        }
-        for path in [temporary, options.output] + options.stores.compactMap({ ($0.sink as? DirStore)?.path }) {
+        var now = timespec()
+        clock_gettime(CLOCK_REALTIME, &now)
+        began = now
+        for path in session.ownPaths + options.session.stores.compactMap({ ($0.sink as? DirStore)?.path }) {
             var status = stat()
             if stat(path, &status) == 0 { own.insert([UInt64(status.st_dev), UInt64(status.st_ino)]) }
         }
     }
 
     func run() throws -> PackReport {
-        let routes =
-            options.routes.isEmpty ? options.stores.map { Route(range: ChunkRange(firstBytes: $0.range), url: $0.url) } : options.routes
-        for route in routes {
-            try writer.add(route: Route(range: route.range, url: options.keepPasswords ? route.url : PackStore.withoutPassword(route.url)))
-        }
-        for tag in options.tags { try writer.add(tag: tag) }
-        if progress != nil { tally.state.bytesTotal = try measure() }
+        if let progress { session.check = { [unowned self] in try progress(state) } }
+        if options.measuresFirst, progress != nil { state.bytesTotal = try measure() }
 
         handles = DirectoryHandles(root: root)
-        var pending = [Directory(number: 0, parentIno: 0, name: [UInt8(ascii: "/")], path: [])]
+        var pending = [Directory(number: 0, parentIno: 0)]
         while let directory = pending.popLast() {
             let below = try pack(directory)
+            handles.release(directory.number)
             pending.append(contentsOf: below.reversed())
         }
-        try pipeline.drain()
-        for ino in tally.dropped.sorted() { try writer.removeBlocks(of: ino) }
-        try writer.finish()
-        return tally.report
+        try session.drain()
+        try packAbsent()
+        try session.drain()
+        report.blocks = session.totals.blocks
+        report.newChunks = session.totals.newChunks
+        report.newBytes = session.totals.newBytes
+        return report
     }
 
     /// The directory's row, and the rows of all in it but its sub-directories, which are returned.
     private func pack(_ directory: Directory) throws -> [Directory] {
+        let isRoot = directory.number == 0
+        let directoryPath = handles.path(directory.number)
         let names: [[UInt8]]
         var status = stat()
         let handle: DirectoryHandle
         do {
             handle = try handles.handle(directory.number)
             guard fstat(handle.descriptor, &status) == 0 else { throw ToolError.system("directory") }
-            names = try Self.names(in: handle)
+            names = try handle.names()
         } catch let error as ToolError {
-            if directory.number == 0 { throw ToolError("\(FlistPath.quoted(Array(options.directory.utf8))): \(error)") }
-            problem(directory.path, "left out: \(error)")
+            if isRoot { throw ToolError("\(FlistPath.quoted(Array(options.directory.utf8))): \(error)") }
+            problem(directoryPath, "left out: \(error)")
             return []
         }
-        let ino = directory.number == 0 ? 1 : takeIno()
-        try add(row(ino, directory.parentIno, directory.name, status, size: 4096), path: directory.path)
+        let ino = isRoot ? 1 : session.takeIno()
+        try add(row(ino, directory.parentIno, isRoot ? [UInt8(ascii: "/")] : handles.name(directory.number), status, size: 4096))
 
         var below: [Directory] = []
         for name in names {
-            let path = directory.path.isEmpty ? name : FlistPath.joined(directory.path, name)
+            let path = directoryPath.isEmpty ? name : FlistPath.joined(directoryPath, name)
             var status = stat()
             guard withName(name, { fstatat(handle.descriptor, $0, &status, AT_SYMLINK_NOFOLLOW) }) == 0 else {
                 problem(path, "left out: \(String(cString: strerror(errno)))")
@@ -107,21 +87,20 @@ final class PackRun {
                 note(path, "the name is not UTF-8; it is kept as it is, but rfs itself cannot list it")
             }
             switch status.st_mode & S_IFMT {
-            case S_IFDIR:
-                below.append(Directory(number: handles.add(name, in: directory.number), parentIno: ino, name: name, path: path))
+            case S_IFDIR: below.append(Directory(number: handles.add(name, in: directory.number), parentIno: ino))
             case S_IFREG: try packFile(name, in: handle, parent: ino, path: path)
             case S_IFLNK:
-                guard let target = Self.target(of: name, in: handle) else {
+                guard let target = handle.target(of: name) else {
                     problem(path, "left out: the link cannot be read")
                     continue
                 }
-                var link = row(takeIno(), ino, name, status, size: Int64(target.count))
+                var link = row(session.takeIno(), ino, name, status, size: Int64(target.count))
                 link.target = target
-                try add(link, path: path)
+                try add(link)
             default:
-                var special = row(takeIno(), ino, name, status, size: 0)
+                var special = row(session.takeIno(), ino, name, status, size: 0)
                 if [S_IFCHR, S_IFBLK].contains(status.st_mode & S_IFMT) { special.rdev = UInt64(status.st_rdev) }
-                try add(special, path: path)
+                try add(special)
             }
         }
         return below
@@ -139,23 +118,46 @@ final class PackRun {
             problem(path, "left out: no longer a regular file")
             return
         }
-        let ino = takeIno()
-        let expected = Int(status.st_size)
+        let ino = session.takeIno()
+        let size: Int
+        if session.keepsJournal, status.st_size > 0, let key = PackJournal.Key(path: path, status, now: began) {
+            if let refs = session.journalled(key) {
+                for ref in refs { try session.add(journalled: ref, of: ino) }
+                size = Int(status.st_size)
+                state.bytesDone += UInt64(size)
+                report.resumedFiles += 1
+            } else {
+                guard let read = try packContent(file, Int(status.st_size), ino, path) else { return }
+                size = read
+                var after = stat()
+                if fstat(file, &after) == 0, PackJournal.Key(path: path, after, now: began) == key { try session.end(ino, key) }
+            }
+        } else {
+            guard let read = try packContent(file, Int(status.st_size), ino, path) else { return }
+            size = read
+        }
+        try add(row(ino, parent, name, status, size: Int64(size)))
+        report.files += 1
+        report.bytes += UInt64(size)
+    }
+
+    /// - Returns: how many bytes were packed; `nil` when the file was given up.
+    private func packContent(_ file: Int32, _ expected: Int, _ ino: Int64, _ path: [UInt8]) throws -> Int? {
         var size = 0
         while size < expected {
-            let buffer = pipeline.pool.take()
+            let buffer = session.pool.take()
             let wanted = min(ChunkLimits.blockBytes, expected - size)
             do {
                 buffer.count = try FileBytes.read(file, into: buffer.base, count: wanted, at: size, what: "left out")
             } catch let error as ToolError {
-                tally.dropped.insert(ino)
+                session.dropBlocks(of: ino)
                 problem(path, error.message)
-                return
+                return nil
             }
-            if buffer.count > 0 { try pipeline.add(buffer, of: ino) }
+            if buffer.count > 0 { try session.add(buffer, of: ino) }
             size += buffer.count
-            tally.state.bytesDone += UInt64(buffer.count)
-            try progress?(tally.state)
+            state.bytesDone += UInt64(buffer.count)
+            try progress?(state)
             if buffer.count < wanted { break }
         }
         var more: UInt8 = 0
@@ -164,36 +166,52 @@ final class PackRun {
         } else if pread(file, &more, 1, off_t(size)) > 0 {
             problem(path, "became longer while it was read: its first \(size) bytes are packed")
         }
-        try add(row(ino, parent, name, status, size: Int64(size)), path: path)
-        tally.report.files += 1
-        tally.report.bytes += UInt64(size)
+        return size
     }
 
-    private func takeIno() -> Int64 {
-        defer { nextIno += 1 }
-        return nextIno
+    /// Files that the journal knew, but whose chunks have left the stores since: read again.
+    private func packAbsent() throws {
+        for (ino, path) in try session.takeAbsent() {
+            var names = path.split(separator: UInt8(ascii: "/")).map { Array($0) }
+            guard let name = names.popLast() else { continue }
+            var status = stat()
+            var file: Int32 = -1
+            if let handle = try? names.reduce(root, { try $0.below($1) }) {
+                file = withName(name) { openat(handle.descriptor, $0, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC) }
+            }
+            report.resumedFiles -= 1
+            guard file >= 0, fstat(file, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
+                if file >= 0 { close(file) }
+                try session.setSize(0, of: ino)
+                problem(path, "was removed while the tree was packed: it is empty in the flist")
+                continue
+            }
+            defer { close(file) }
+            let size = try packContent(file, Int(status.st_size), ino, path) ?? 0
+            try session.setSize(Int64(size), of: ino)
+        }
     }
 
-    private func add(_ row: FlistWriter.Row, path: [UInt8]) throws {
-        try writer.add(row)
-        tally.report.entries += 1
-        tally.state.entries += 1
-        try progress?(tally.state)
+    private func add(_ row: FlistWriter.Row) throws {
+        try session.add(row)
+        report.entries += 1
+        state.entries += 1
+        try progress?(state)
     }
 
     private func row(_ ino: Int64, _ parent: Int64, _ name: [UInt8], _ status: stat, size: Int64) -> FlistWriter.Row {
         FlistWriter.Row(
-            ino: ino, parent: parent, name: name, size: size, uid: status.st_uid, gid: status.st_gid, mode: status.st_mode, rdev: 0,
-            mtime: Int64(status.st_mtim.tv_sec), target: nil)
+            ino: ino, parent: parent, name: name, size: size, uid: status.st_uid, gid: status.st_gid, mode: status.st_mode,
+            mtime: Int64(status.st_mtim.tv_sec))
     }
 
     private func problem(_ path: [UInt8], _ text: String) {
-        tally.report.problemCount += 1
-        if tally.report.problems.count < FlistPacker.maxLines { tally.report.problems.append("\(FlistPath.quoted(path)): \(text)") }
+        report.problemCount += 1
+        if report.problems.count < FlistPacker.maxLines { report.problems.append("\(FlistPath.quoted(path)): \(text)") }
     }
 
     private func note(_ path: [UInt8], _ text: String) {
-        if tally.report.notes.count < FlistPacker.maxLines { tally.report.notes.append("\(FlistPath.quoted(path)): \(text)") }
+        if report.notes.count < FlistPacker.maxLines { report.notes.append("\(FlistPath.quoted(path)): \(text)") }
     }
 
     /// Bytes of all regular files, for the progress; what cannot be read is reported later.
@@ -201,7 +219,9 @@ final class PackRun {
         var total: UInt64 = 0
         var pending = [0]
         while let number = pending.popLast() {
-            guard let handle = try? handles.handle(number), let names = try? Self.names(in: handle) else { continue }
+            defer { handles.release(number) }
+            try progress?(state)
+            guard let handle = try? handles.handle(number), let names = try? handle.names() else { continue }
             for name in names {
                 var status = stat()
                 guard withName(name, { fstatat(handle.descriptor, $0, &status, AT_SYMLINK_NOFOLLOW) }) == 0,
@@ -212,32 +232,5 @@ final class PackRun {
             }
         }
         return total
-    }
-
-    /// The names in a directory in order of their bytes.
-    private static func names(in handle: DirectoryHandle) throws -> [[UInt8]] {
-        let again = openat(handle.descriptor, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        guard again >= 0 else { throw ToolError.system("directory") }
-        guard let stream = fdopendir(again) else {
-            close(again)
-            throw ToolError.system("directory")
-        }
-        defer { closedir(stream) }
-        var names: [[UInt8]] = []
-        errno = 0
-        while let entry = readdir(stream) {
-            let name = withUnsafeBytes(of: &entry.pointee.d_name) { Array($0.prefix { $0 != 0 }) }
-            if name != [UInt8(ascii: ".")], name != Array("..".utf8) { names.append(name) }
-            errno = 0
-        }
-        guard errno == 0 else { throw ToolError.system("directory") }
-        return names.sorted { $0.lexicographicallyPrecedes($1) }
-    }
-
-    private static func target(of name: [UInt8], in handle: DirectoryHandle) -> [UInt8]? {
-        var buffer = [CChar](repeating: 0, count: 4097)
-        let count = withName(name) { readlinkat(handle.descriptor, $0, &buffer, buffer.count) }
-        guard count > 0, count < buffer.count else { return nil }
-        return buffer.prefix(count).map { UInt8(bitPattern: $0) }
     }
 }

@@ -72,7 +72,10 @@ struct ProgressBar {
     static let drawSeconds = 0.1
     static let cells = 30
 
-    private let isTerminal = isatty(2) == 1
+    /// Whether a total is worth finding out.
+    static var isShown: Bool { isatty(2) == 1 }
+
+    private let isTerminal = ProgressBar.isShown
     private var last = -1e9
     private var hasDrawn = false
     private let label: String

@@ -1,0 +1,29 @@
+import ArgumentParser
+import FlistTools
+
+extension FlistCommand {
+    struct Unpack: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Extracts a whole flist into a directory.",
+            discussion: "Works with and without a daemon. A bad entry is named and left out, and the rest goes on; exit status 1 then.")
+
+        @Argument(help: "Local file, http(s) URL, or known name.") var flist: String
+        @Argument(help: "Directory to extract into.") var directory: String
+        @Flag(help: "Set owners too (as root).") var preserveOwnership = false
+        @Flag(help: "Make devices (as root).") var devices = false
+        @Flag(help: "Keep set-user-id and set-group-id bits.") var setIds = false
+        @Option(
+            help: ArgumentHelp(
+                "Read chunks from there instead of the daemon and the flist's own routes. May be repeated.", valueName: "URL"))
+        var store: [String] = []
+        @OptionGroup var options: APIOptions
+
+        func run() async throws {
+            var extract = ExtractOptions(destination: directory)
+            extract.owners = preserveOwnership
+            extract.devices = devices
+            extract.setIDs = setIds
+            try await Extraction.run(flist, extract, stores: store, client: try options.client())
+        }
+    }
+}

@@ -1,0 +1,48 @@
+import ArgumentParser
+import ChunkModel
+import ControlClient
+import ControlModel
+import Flist
+import FlistTools
+
+extension FlistCommand {
+    struct Verify: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Checks every chunk of an flist: there and right, or which is not.")
+
+        enum Place: String, ExpressibleByArgument, CaseIterable { case node, site, hub }
+
+        @Argument(help: "Local file, http(s) URL, or known name.") var flist: String
+        @Option(help: "Where to look.") var on: Place = .hub
+        @Option(help: ArgumentHelp("Look in this store instead of the flist's routes (with --on hub). May be repeated.", valueName: "URL"))
+        var store: [String] = []
+        @OptionGroup var options: APIOptions
+
+        func validate() throws { if !store.isEmpty, on != .hub { throw ValidationError("--store goes with --on hub") } }
+
+        func run() async throws {
+            let report: FlistVerification
+            if on == .hub, !store.isEmpty || FlistName.localFile(flist) != nil {
+                report = try await alone()
+            } else {
+                let client = try options.client()
+                report = try client.post(try client.open(flist) + "/verify?on=\(on.rawValue)", OpenRequest?.none)
+            }
+            if options.json { try Terminal.json(report) }
+            for problem in report.problems { Terminal.error("chunkmesh: chunk \(problem.chunk): \(problem.reason)") }
+            if !options.json { Terminal.out("\(report.good) of \(report.chunks) chunks are there and right") }
+            if report.good < report.chunks || !report.problems.isEmpty { throw ExitCode(1) }
+        }
+
+        private func alone() async throws -> FlistVerification {
+            let access = try await FlistAccess.open(flist, stores: store, client: nil)
+            var bar = ProgressBar("verifying")
+            let report = try await FlistVerifier.verify(access.flist, source: access.source) { done, all in
+                bar.show(done: UInt64(done), of: UInt64(all), note: "\(done)/\(all) chunks")
+            }
+            var problems = report.missing.map { FlistVerification.Problem(chunk: $0.hex, reason: "missing") }
+            problems += report.bad.map { .init(chunk: $0.id.hex, reason: $0.reason) }
+            problems += report.problems.map { .init(chunk: "", reason: $0) }
+            return FlistVerification(chunks: report.chunks, good: report.goodChunks, problems: problems)
+        }
+    }
+}
