@@ -68,6 +68,10 @@ let package = Package(
         // Pure: no I/O, no clock.
         .target(name: "BlockCodec", dependencies: ["CCrypto", "CSnappy", "CZstd", "ChunkModel"], swiftSettings: settings),
         .target(name: "Flist", dependencies: ["BlockCodec", "ChunkModel", "SQLiteFile"], swiftSettings: settings),
+        .target(
+            name: "LegacyFlist",
+            dependencies: ["Archives", "ChunkModel", "Flist", "SQLiteFile", .product(name: "Yams", package: "Yams")],
+            swiftSettings: settings),
         .target(name: "Gossip", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: pure),
         .target(name: "PeerProtocol", dependencies: ["CSodium", "ChunkModel", "MeshKeys"], swiftSettings: pure),
         .target(name: "FetchPlanner", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: pure),
@@ -97,9 +101,7 @@ let package = Package(
             name: "MeshNode",
             dependencies: [
                 "BlockingThreads", "ChunkModel", "ChunkStore", "ControlModel", "FetchPlanner", "Flist", "Gossip",
-                "GossipTransport",
-                "MeshKeys", "Minisign", "NodeConfiguration", "PeerExchange", "PeerProtocol", "ReadAPI", "SQLiteFile", "UpstreamStores",
-                lifecycle, log,
+                "GossipTransport", "LegacyFlist", "MeshKeys", "Minisign", "NodeConfiguration", "PeerExchange", "PeerProtocol", "ReadAPI", "SQLiteFile", "UpstreamStores", lifecycle, log,
             ], swiftSettings: besideNIO),
 
         // Programs.
@@ -109,7 +111,7 @@ let package = Package(
         .executableTarget(
             name: "chunkmesh",
             dependencies: [
-                "BlockCodec", "BlockingThreads", "ChunkModel", "ControlClient", "ControlModel", "Flist", "FlistTools", "HubServer", "MeshKeys", "Minisign", "NodeConfiguration",
+                "BlockCodec", "BlockingThreads", "ChunkModel", "ControlClient", "ControlModel", "Flist", "FlistTools", "HubServer", "LegacyFlist", "MeshKeys", "Minisign", "NodeConfiguration",
                 "UpstreamStores", arguments, log,
             ], swiftSettings: besideNIO),
 
@@ -125,6 +127,9 @@ let package = Package(
         .testTarget(name: "ArchivesTests", dependencies: ["Archives"], swiftSettings: settings),
         .testTarget(name: "BlockCodecTests", dependencies: ["BlockCodec", "ChunkModel"], swiftSettings: settings),
         .testTarget(name: "FlistTests", dependencies: ["BlockCodec", "ChunkModel", "Flist", "SQLiteFile"], swiftSettings: settings),
+        .testTarget(
+            name: "LegacyFlistTests",
+            dependencies: ["BlockCodec", "ChunkModel", "Flist", "FlistTools", "LegacyFlist", "SQLiteFile"], swiftSettings: settings),
         .testTarget(
             name: "FlistToolsTests", dependencies: ["BlockCodec", "ChunkModel", "Flist", "FlistTools", "SQLiteFile"],
             swiftSettings: settings),

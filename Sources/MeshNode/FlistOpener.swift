@@ -169,7 +169,9 @@ actor FlistOpener {
             let signature = try await settled(entry, name: name, others: others, url: url)
             // The places that it names are opened only when somebody trusted signed them, they are where the user sent us anyway, or where
             // the operator did.
-            let routes = try await parts.threads.run { try FlistFile(path: entry.path).routes }
+            let routes = try await parts.threads.run { [files] in
+                try OpenFlist.file(digest, path: entry.path, files: files).routes
+            }
             guard signature?.isTrusted == true || routes.allSatisfy({ isNamedHere($0.url, beside: url) }) else { return nil }
             let admitted = try await admit(entry, name: name, url: url, validators: nil, isVouched: true, signature: signature)
             note(digest, as: key)
@@ -282,8 +284,8 @@ actor FlistOpener {
     func load(_ record: FlistRecord, path: String, bytes: Int64, saves: Bool) async throws -> FlistTable.Entry {
         let opened: OpenFlist
         do {
-            opened = try await parts.threads.run { [way, configuredHosts] in
-                try OpenFlist(digest: record.digest, path: path, fileBytes: bytes) { routes in
+            opened = try await parts.threads.run { [files, way, configuredHosts] in
+                try OpenFlist(digest: record.digest, path: path, fileBytes: bytes, files: files) { routes in
                     let usable =
                         record.mayOpenRoutes ? routes : routes.filter { StoreOpener.origin($0.url).map(configuredHosts.contains) ?? false }
                     return way(usable)
