@@ -284,6 +284,10 @@ actor FlistOpener {
     func load(_ record: FlistRecord, path: String, bytes: Int64, saves: Bool) async throws -> FlistTable.Entry {
         let opened: OpenFlist
         do {
+            // A reload may have asked for signatures since this one was looked at.
+            guard record.signature?.isTrusted == true || !parts.trust.requiresSigned else {
+                throw NodeError.badRequest("not signed by one of trust.keys; trust.requireSigned refuses it")
+            }
             opened = try await parts.threads.run { [files, way, configuredHosts] in
                 try OpenFlist(digest: record.digest, path: path, fileBytes: bytes, files: files) { routes in
                     let usable =

@@ -46,7 +46,8 @@ final class UpstreamState: Sendable {
     /// Something of the flist was wanted from upstream, and did not come; only told to people.
     func noteTrouble(_ reason: String, of flist: FlistDigest, now: Duration) {
         state.withLock { state in
-            guard state.byFlist[flist] != nil || state.operators != nil else { return }
+            // A peer may name any flist with the chunk that it asks for.
+            guard state.byFlist[flist] != nil else { return }
             state.troubles[flist] = Trouble(since: state.troubles[flist]?.since ?? now, tried: now, reason: reason)
         }
     }

@@ -39,19 +39,18 @@ struct StatusCommand: ParsableCommand {
         if let signer = flist.signature {
             lines.append("signed with the key " + Signer.line(signer))
         }
-        let missing =
-            flist.site.complete
-            ? "the site holds all of it" : "\(flist.site.missing) of \(flist.chunks) chunks are missing at this site"
-        if !flist.node.complete, !flist.site.complete || !flist.upstream.reachable {
-            lines.append("\(flist.node.missing) chunks are missing on this node; \(missing)")
-        } else if !flist.upstream.reachable {
-            lines.append(missing)
-        }
-        guard !flist.upstream.reachable else { return lines }
-        let error = flist.upstream.error.map { ": " + Terminal.quoted($0) } ?? ""
-        if let since = flist.upstream.since {
-            let tried = flist.upstream.lastTried.map { ", last tried \(Self.ago($0))" } ?? ""
-            lines.append("upstream does not answer since \(Self.ago(since))\(tried)\(error); fetches go on by themselves when it does")
+        let upstream = flist.upstream
+        // What the site holds needs no upstream; one that was wanted and did not answer is told all the same.
+        guard upstream.since != nil || !flist.site.complete else { return lines }
+        let here =
+            flist.node.complete ? "this node holds all of it" : "\(flist.node.missing) of \(flist.chunks) chunks are missing on this node"
+        lines.append(here + (flist.site.complete ? ", the site holds all of it" : ", \(flist.site.missing) at this site"))
+        guard !upstream.reachable else { return lines }
+        let error = upstream.error.map { ": " + Terminal.quoted($0) } ?? ""
+        if let since = upstream.since {
+            let tried = upstream.lastTried.map { ", last tried \(Self.ago($0))" } ?? ""
+            lines.append(
+                "upstream does not answer, first failed \(Self.ago(since))\(tried)\(error); fetches go on by themselves when it does")
         } else {
             lines.append("no upstream\(error)")
         }
