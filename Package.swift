@@ -75,7 +75,7 @@ let package = Package(
             swiftSettings: settings),
         .target(name: "ChunkStore", dependencies: ["CLinux", "ChunkModel", "SQLiteFile", log], swiftSettings: settings),
         .target(
-            name: "UpstreamStores", dependencies: ["BlockingThreads", "CCurl", "ChunkModel", nioCore, nioPosix],
+            name: "UpstreamStores", dependencies: ["BlockingThreads", "CCrypto", "CCurl", "ChunkModel", nioCore, nioPosix],
             swiftSettings: besideNIO),
         .target(
             name: "GossipTransport", dependencies: ["ChunkModel", "Gossip", "MeshKeys", log, nioCore, nioPosix], swiftSettings: besideNIO),

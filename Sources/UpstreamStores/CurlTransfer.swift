@@ -1,4 +1,5 @@
 internal import CCurl
+internal import ChunkModel
 internal import Glibc
 
 /// One transfer while the curl thread works on it.
@@ -9,6 +10,12 @@ final class CurlTransfer: @unchecked Sendable {
     static let receiveBytes = 128 * 1024
     /// Bytes of an error page that are read so that its connection can be used again; a longer one costs the connection.
     static let maxErrorBody = 64 * 1024
+    /// Bytes of it that are kept where the request wants them.
+    static let maxOtherBody = 4 * 1024
+    /// Bytes of all response headers together, redirects included; with more the transfer is ended.
+    static let maxHeaderBytes = 64 * 1024
+    /// How long a server may take to say whether it wants a body of more than 1 MiB; then it is sent.
+    static let expectTimeout: Duration = .milliseconds(300)
     /// Sent with every request: short, since a thin line pays for it.
     static let userAgent = "chunkmesh"
 
@@ -22,6 +29,8 @@ final class CurlTransfer: @unchecked Sendable {
     private var refusal: TransferFailure?
     private var errorBody = 0
     private var errorBodyCut = false
+    private var otherBody: [UInt8] = []
+    private var headerBytes = 0
 
     init(id: UInt64, request: CurlRequest, continuation: CheckedContinuation<Result<CurlResponse, TransferFailure>, Never>) {
         (self.id, self.request, self.continuation) = (id, request, continuation)
@@ -55,9 +64,14 @@ final class CurlTransfer: @unchecked Sendable {
             let transfer = Unmanaged<CurlTransfer>.fromOpaque(user).takeUnretainedValue()
             return transfer.receive(UnsafeRawBufferPointer(start: bytes, count: size * count))
         }
+        _ = chunkmesh_curl_set_pointer(easy, CURLOPT_HEADERDATA, me)
+        _ = chunkmesh_curl_set_callback(easy, CURLOPT_HEADERFUNCTION) { _, size, count, user in
+            guard let user else { return 0 }
+            return Unmanaged<CurlTransfer>.fromOpaque(user).takeUnretainedValue().receiveHeader(size * count)
+        }
         let longs: [(CURLoption, Int)] = [
             (CURLOPT_NOSIGNAL, 1),
-            (CURLOPT_FOLLOWLOCATION, 1),
+            (CURLOPT_FOLLOWLOCATION, followsRedirects ? 1 : 0),
             (CURLOPT_MAXREDIRS, Self.maxRedirects),
             (CURLOPT_CONNECTTIMEOUT_MS, max(1, limits.connect.milliseconds)),
             (CURLOPT_TIMEOUT_MS, max(1, limits.total.milliseconds)),
@@ -68,6 +82,7 @@ final class CurlTransfer: @unchecked Sendable {
             // Rather wait for the first handshake and share its connection than open one for each stream.
             (CURLOPT_PIPEWAIT, request.url.hasPrefix("https:") ? 1 : 0),
             (CURLOPT_TCP_KEEPALIVE, 1),
+            (CURLOPT_EXPECT_100_TIMEOUT_MS, Self.expectTimeout.milliseconds),
         ]
         for (option, value) in longs { _ = chunkmesh_curl_set_long(easy, option, value) }
         _ = chunkmesh_curl_set_offset(easy, CURLOPT_MAXFILESIZE_LARGE, curl_off_t(request.maxBodyBytes))
@@ -76,9 +91,56 @@ final class CurlTransfer: @unchecked Sendable {
             _ = chunkmesh_curl_set_string(easy, CURLOPT_CAINFO, file)
         }
         if let directory = Self.environment("SSL_CERT_DIR") { _ = chunkmesh_curl_set_string(easy, CURLOPT_CAPATH, directory) }
-        // "Accept:" without a value takes libcurl's own line away.
-        for line in ["Accept:"] + request.headers { headerList = curl_slist_append(headerList, line) ?? headerList }
+        setMethod(easy)
+        // "Accept:" without a value takes libcurl's own line away; but libcurl 7.88 signs it without sending it.
+        var isSigned = false
+        if case .aws? = request.authorization { isSigned = true }
+        for line in (isSigned ? [] : ["Accept:"]) + request.headers { headerList = curl_slist_append(headerList, line) ?? headerList }
         _ = chunkmesh_curl_set_list(easy, CURLOPT_HTTPHEADER, headerList)
+    }
+
+    private var followsRedirects: Bool {
+        if case .aws? = request.authorization { return false }
+        return request.method.followsRedirects
+    }
+
+    private func setMethod(_ easy: UnsafeMutableRawPointer) {
+        switch request.method {
+        case .get: break
+        case .head: _ = chunkmesh_curl_set_long(easy, CURLOPT_NOBODY, 1)
+        case .put(let body): setBody(easy, body, "PUT")
+        case .post(let body): setBody(easy, body, "POST")
+        }
+        switch request.authorization {
+        case .basic(let credential)?: setUser(easy, credential)
+        case .bearer(let token)?:
+            _ = chunkmesh_curl_set_string(easy, CURLOPT_XOAUTH2_BEARER, token)
+            _ = chunkmesh_curl_set_long(easy, CURLOPT_HTTPAUTH, 1 << 6)  // CURLAUTH_BEARER
+        case .aws(let credential, let region)?:
+            setUser(easy, credential)
+            _ = chunkmesh_curl_set_string(easy, CURLOPT_AWS_SIGV4, "aws:amz:\(region):s3")
+        case nil: break
+        }
+    }
+
+    private func setUser(_ easy: UnsafeMutableRawPointer, _ credential: Credential) {
+        _ = chunkmesh_curl_set_string(easy, CURLOPT_USERNAME, credential.user)
+        _ = chunkmesh_curl_set_string(easy, CURLOPT_PASSWORD, credential.password)
+    }
+
+    /// The body is not copied: the request holds it. Unlike an upload by callback it can be sent again on a new connection.
+    private func setBody(_ easy: UnsafeMutableRawPointer, _ body: ChunkBuffer, _ method: String) {
+        _ = chunkmesh_curl_set_long(easy, CURLOPT_POST, 1)
+        _ = chunkmesh_curl_set_offset(easy, CURLOPT_POSTFIELDSIZE_LARGE, curl_off_t(body.count))
+        _ = chunkmesh_curl_set_pointer(easy, CURLOPT_POSTFIELDS, body.base)
+        _ = chunkmesh_curl_set_string(easy, CURLOPT_CUSTOMREQUEST, method)
+    }
+
+    private func receiveHeader(_ count: Int) -> Int {
+        headerBytes += count
+        guard headerBytes > Self.maxHeaderBytes else { return count }
+        refusal = TransferFailure(kind: .tooLong, retryable: false, line: "sends more than \(Self.maxHeaderBytes) bytes of headers")
+        return 0
     }
 
     /// Takes the handle back and adds up what the transfer cost.
@@ -115,6 +177,9 @@ final class CurlTransfer: @unchecked Sendable {
         counters?.add { $0.bodyBytes += bytes.count }
         guard number(CURLINFO_RESPONSE_CODE) == 200 else {
             errorBody += bytes.count
+            if request.keepsOtherBody, otherBody.count < Self.maxOtherBody {
+                otherBody += bytes.prefix(Self.maxOtherBody - otherBody.count)
+            }
             errorBodyCut = errorBody > Self.maxErrorBody
             return errorBodyCut ? 0 : bytes.count
         }
@@ -137,7 +202,8 @@ final class CurlTransfer: @unchecked Sendable {
         return .success(
             CurlResponse(
                 status: number(CURLINFO_RESPONSE_CODE), retryAfter: wait > 0 ? .seconds(wait) : nil,
-                etag: header("ETag", handle), lastModified: header("Last-Modified", handle), httpVersion: number(CURLINFO_HTTP_VERSION)))
+                etag: header("ETag", handle), lastModified: header("Last-Modified", handle), otherBody: otherBody,
+                httpVersion: number(CURLINFO_HTTP_VERSION)))
     }
 
     private func failure(_ code: CURLcode, _ handle: CurlHandle) -> TransferFailure {
@@ -155,8 +221,15 @@ final class CurlTransfer: @unchecked Sendable {
                 (.broken, true)
             default: (.other, true)
             }
-        let line = kind == .tooLong ? "declares more than the \(request.maxBodyBytes) bytes allowed" : detail
+        let line = kind == .tooLong ? "declares more than the \(request.maxBodyBytes) bytes allowed" : shown(detail)
         return TransferFailure(kind: kind, retryable: retryable, line: line)
+    }
+
+    /// libcurl's words may quote what the server sent; they fit one line and hold no secret.
+    private func shown(_ detail: String) -> String {
+        var text = UpstreamURL.printable(detail)
+        for secret in request.authorization?.secrets ?? [] where !secret.isEmpty && text.contains(secret) { text = "failed" }
+        return text
     }
 
     private func number(_ info: CURLINFO) -> Int {

@@ -7,13 +7,14 @@ public final class HTTPUpstream: UpstreamStore {
     private let url: UpstreamURL
     private let curl: CurlMulti
     private let transfer: TransferLimits
+    private let credentials: CredentialBox
     private let gate: UpstreamGate
     /// The layout that worked last is asked first: only the first chunk of a flat store pays a second round trip.
     private let layout = Mutex(StoreLayout.split)
 
     /// - Parameter gate: of this upstream, whose label is the URL's.
-    init(url: UpstreamURL, curl: CurlMulti, transfer: TransferLimits, gate: UpstreamGate) {
-        (self.url, self.curl, self.transfer, self.gate) = (url, curl, transfer, gate)
+    init(url: UpstreamURL, curl: CurlMulti, transfer: TransferLimits, credentials: CredentialBox, gate: UpstreamGate) {
+        (self.url, self.curl, self.transfer, self.credentials, self.gate) = (url, curl, transfer, credentials, gate)
     }
 
     public func noteBadContent() { gate.noteBadContent() }
@@ -42,7 +43,8 @@ public final class HTTPUpstream: UpstreamStore {
         let sink = ChunkBody(pool: pool)
         let place = "\(label)/\(layout.name(of: id))"
         let request = CurlRequest(
-            url: url.url(of: layout.name(of: id)), limits: transfer, maxBodyBytes: ChunkLimits.maxStoredBytes, priority: priority,
+            url: url.url(of: layout.name(of: id)), authorization: credentials.basic(for: url), limits: transfer,
+            maxBodyBytes: ChunkLimits.maxStoredBytes, priority: priority,
             counters: gate.counters, sink: sink)
         let response: CurlResponse
         do throws(TransferFailure) {

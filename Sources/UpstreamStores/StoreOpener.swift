@@ -25,12 +25,23 @@ public final class StoreOpener: Sendable {
     let curl: CurlMulti
     let limits: UpstreamLimits
     let random: UpstreamRandom
+    let credentials: CredentialBox
     private let state = Mutex(State())
 
-    /// - Parameter curl: for all that speaks HTTP; its counters count along for every store of whatever scheme.
-    public init(curl: CurlMulti, limits: UpstreamLimits = UpstreamLimits(), random: UpstreamRandom = UpstreamRandom()) {
+    /// - Parameters:
+    ///   - curl: for all that speaks HTTP; its counters count along for every store of whatever scheme.
+    ///   - named: URLs that the operator or the user gave, as opposed to an flist: keys of the environment are sent to their hosts only.
+    public init(
+        curl: CurlMulti, credentials: UpstreamCredentials = UpstreamCredentials(), named: [String] = [],
+        limits: UpstreamLimits = UpstreamLimits(), random: UpstreamRandom = UpstreamRandom()
+    ) {
         (self.curl, self.limits, self.random) = (curl, limits, random)
+        let endpoints = named.compactMap { try? Opening($0).endpoint }
+        self.credentials = CredentialBox(credentials, named: Set(endpoints))
     }
+
+    /// Replaces the credentials, also of stores that are open.
+    public func setCredentials(_ new: UpstreamCredentials) { credentials.set(new) }
 
     /// The store that chunks are read from at `url`. Opens no connection and no file.
     ///

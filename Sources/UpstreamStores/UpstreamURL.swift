@@ -6,12 +6,18 @@ struct UpstreamURL: Sendable {
     static let maxBytes = 2_048
 
     let scheme: String
+    /// Where it leads to; the port is the scheme's where none is written.
+    let endpoint: Endpoint
+    /// What stands in it, decoded.
+    let credential: Credential?
     /// Without user name and password.
     let label: String
-    /// What stands before the path of a chunk, with credentials, without a slash at the end.
+    /// What stands before the path of a chunk, without a slash at the end.
     private let base: String
     /// "?…" or nothing.
     private let query: String
+    /// What it names itself, without credentials.
+    let whole: String
 
     /// - Throws: `.unusable` when `text` is no http or https URL.
     init(_ text: String) throws(UpstreamError) {
@@ -27,46 +33,90 @@ struct UpstreamURL: Sendable {
         guard scheme == "http" || scheme == "https" else {
             throw .unusable(line: "\(Self.label(of: text)): stores of the kind \(scheme):// are not supported")
         }
+        guard let host = Self.part(parsed, CURLUPART_HOST), !host.isEmpty else {
+            throw .unusable(line: "\(Self.label(of: text)): names no host")
+        }
         self.scheme = scheme
+        let port = Self.part(parsed, CURLUPART_PORT).flatMap { Int($0) } ?? (scheme == "https" ? 443 : 80)
+        endpoint = Endpoint(host: host, port: port)
+        let decoded: UInt32 = 1 << 6  // CURLU_URLDECODE
+        let (user, password) = (Self.part(parsed, CURLUPART_USER, flags: decoded), Self.part(parsed, CURLUPART_PASSWORD, flags: decoded))
+        credential = user == nil && password == nil ? nil : Credential(user: user ?? "", password: password ?? "")
         query = Self.part(parsed, CURLUPART_QUERY).map { "?\($0)" } ?? ""
         curl_url_set(parsed, CURLUPART_FRAGMENT, nil, 0)
         curl_url_set(parsed, CURLUPART_QUERY, nil, 0)
-        base = Self.withoutSlash(Self.part(parsed, CURLUPART_URL) ?? "")
         curl_url_set(parsed, CURLUPART_USER, nil, 0)
         curl_url_set(parsed, CURLUPART_PASSWORD, nil, 0)
-        label = Self.withoutSlash(Self.part(parsed, CURLUPART_URL) ?? "")
+        let bare = Self.part(parsed, CURLUPART_URL) ?? ""
+        whole = bare + query
+        base = Self.withoutSlash(bare)
+        label = base
     }
 
     /// The URL of `name` below the base.
     func url(of name: String) -> String { "\(base)/\(name)\(query)" }
 
-    /// `text` without what may be a password, cut to a length that fits a log line, whether it is a URL or not.
+    /// `text` without what may be a password or a token, cut to a length that fits a log line, whether it is a URL or not.
     static func label(of text: String) -> String {
-        var text = text
-        if let scheme = text.firstRange(of: "://") {
-            let rest = text[scheme.upperBound...]
-            let authority = rest.prefix { $0 != "/" && $0 != "?" && $0 != "#" }
-            if let at = authority.lastIndex(of: "@") { text = String(text[..<scheme.upperBound] + rest[rest.index(after: at)...]) }
+        let scheme = text.prefix { $0 != ":" }.lowercased()
+        // A path may hold any character, and no secret.
+        if scheme == "dir" { return printable(text) }
+        var rest = text.prefix { $0 != "?" && $0 != "#" }
+        var start = ""
+        while let end = rest.firstRange(of: "://"), end.lowerBound > rest.startIndex,
+            rest[..<end.lowerBound].allSatisfy(\.isSchemeCharacter)
+        {
+            start += rest[..<end.upperBound]
+            rest = rest[end.upperBound...]
         }
-        let printable = text.unicodeScalars.prefix(160).map { $0.value < 0x20 || $0.value == 0x7f ? "?" : Character($0) }
-        return String(printable)
+        if scheme == "http" || scheme == "https" {
+            let authority = rest.prefix { $0 != "/" }
+            if let at = authority.lastIndex(of: "@") { rest = rest[rest.index(after: at)...] }
+        } else if let at = rest.lastIndex(of: "@") {
+            // A secret may hold a slash that should have been written %2F.
+            rest = rest[rest.index(after: at)...]
+        }
+        return printable(start + rest)
+    }
+
+    /// `text` on one line, cut to 160 characters.
+    static func printable(_ text: String) -> String {
+        String(text.unicodeScalars.prefix(160).map { $0.value < 0x20 || (0x7f..<0xa0).contains($0.value) ? "?" : Character($0) })
     }
 
     private static func withoutSlash(_ text: String) -> String {
         String(text[..<(text.lastIndex { $0 != "/" }.map { text.index(after: $0) } ?? text.startIndex)])
     }
 
-    private static func part(_ parsed: OpaquePointer, _ part: CURLUPart) -> String? {
+    static func part(_ parsed: OpaquePointer, _ part: CURLUPart, flags: UInt32 = 0) -> String? {
         var text: UnsafeMutablePointer<CChar>?
-        guard curl_url_get(parsed, part, &text, 0) == CURLUE_OK, let text else { return nil }
+        guard curl_url_get(parsed, part, &text, flags) == CURLUE_OK, let text else { return nil }
         defer { curl_free(text) }
         return String(cString: text)
     }
 }
 
-extension String {
+/// A host and a port, as credentials are kept for them.
+struct Endpoint: Hashable, Sendable {
+    /// In lower case, an IPv6 address without its brackets.
+    let host: String
+    let port: Int
+
+    init(host: String, port: Int) {
+        var name = Substring(host)
+        if name.hasPrefix("["), name.hasSuffix("]") { name = name.dropFirst().dropLast() }
+        self.host = name.lowercased()
+        self.port = port
+    }
+}
+
+extension Character {
+    fileprivate var isSchemeCharacter: Bool { isASCII && (isLetter || isNumber || "+-.".contains(self)) }
+}
+
+extension StringProtocol {
     /// Where `other` first stands; Foundation has it, and the standard library only with its regular expressions.
-    fileprivate func firstRange(of other: String) -> Range<Index>? {
+    func firstRange(of other: String) -> Range<Index>? {
         var start = startIndex
         while start < endIndex {
             if self[start...].hasPrefix(other) { return start..<index(start, offsetBy: other.count) }
@@ -74,4 +124,6 @@ extension String {
         }
         return nil
     }
+
+    func contains(_ other: String) -> Bool { firstRange(of: other) != nil }
 }

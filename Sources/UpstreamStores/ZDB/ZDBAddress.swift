@@ -28,18 +28,21 @@ struct ZDBAddress: Sendable {
     static let ports = ["zdb": 9_900, "redis": 6_379, "ardb": 16_379]
 
     let place: Place
-    let entrance: Entrance
+    /// Not `default`, which is where a connection starts.
+    let namespace: String?
+    private let isZDB: Bool
+    private var user: String?
+    private(set) var password: String?
     /// The URL without user name and password.
     let label: String
 
-    /// - Parameter credentials: asked for the user name and password of a host and port where the URL names none.
     /// - Throws: `.unusable` where the URL cannot be understood; what may be a password is not repeated.
-    init(_ url: String, credentials: HostCredentials? = nil) throws(UpstreamError) {
+    init(_ url: String) throws(UpstreamError) {
         let parts = try URLParts(url)
         guard let standardPort = Self.ports[parts.scheme] else {
             throw .unusable(line: "\(Self.shown(url)): stores of the kind \(parts.scheme):// are not supported")
         }
-        let isZDB = parts.scheme == "zdb"
+        isZDB = parts.scheme == "zdb"
         let namespace: String?
         if parts.authority.isEmpty {
             let path = String(parts.path)
@@ -64,30 +67,34 @@ struct ZDBAddress: Sendable {
         if let namespace, namespace.utf8.count > Self.maxNamespaceBytes {
             throw .unusable(line: "\(Self.shown(url)): the name of a namespace has at most \(Self.maxNamespaceBytes) bytes")
         }
-        entrance = Self.entrance(parts.userInfo, namespace: namespace, isZDB: isZDB, place: place, credentials)
+        self.namespace = namespace == "default" ? nil : namespace
+        guard let userInfo = parts.userInfo else { return }
+        let colon = userInfo.firstIndex(of: ":")
+        let before = Self.decoded(String(userInfo[..<(colon ?? userInfo.endIndex)]))
+        let behind = colon.map { Self.decoded(String(userInfo[userInfo.index(after: $0)...])) }
+        (user, password) = isZDB || colon != nil ? (Self.nonEmpty(before), behind.flatMap(Self.nonEmpty)) : (nil, Self.nonEmpty(before))
     }
 
-    private static func entrance(
-        _ userInfo: Substring?, namespace: String?, isZDB: Bool, place: Place, _ credentials: HostCredentials?
-    ) -> Entrance {
-        var (user, password): (String?, String?) = (nil, nil)
-        if let userInfo {
-            let colon = userInfo.firstIndex(of: ":")
-            let before = decoded(String(userInfo[..<(colon ?? userInfo.endIndex)]))
-            password = colon.map { decoded(String(userInfo[userInfo.index(after: $0)...])) }
-            if isZDB || colon != nil { user = before } else { password = before }
-        }
-        if (password ?? "").isEmpty, case .tcp(let host, let port) = place, let found = credentials?(host, port) {
-            (user, password) = (found.user, found.password)
-        }
-        let known = password.flatMap { $0.isEmpty ? nil : $0 }
-        if isZDB {
-            guard let namespace, namespace != "default" else { return .none }
-            return .select(namespace: namespace, password: known)
-        }
-        guard let known else { return .none }
-        return .authenticate(user: user.flatMap { $0.isEmpty ? nil : $0 }, password: known)
+    /// What credentials are looked up for; `nil` for a unix socket.
+    var endpoint: Endpoint? {
+        if case .tcp(let host, let port) = place { return Endpoint(host: host, port: port) }
+        return nil
     }
+
+    /// With `credential` where the URL names none.
+    func supplied(with credential: Credential?) -> ZDBAddress {
+        guard password == nil, let credential else { return self }
+        var copy = self
+        (copy.user, copy.password) = (Self.nonEmpty(credential.user), Self.nonEmpty(credential.password))
+        return copy
+    }
+
+    var entrance: Entrance {
+        if isZDB { return namespace.map { .select(namespace: $0, password: password) } ?? .none }
+        return password.map { .authenticate(user: user, password: $0) } ?? .none
+    }
+
+    private static func nonEmpty(_ text: String) -> String? { text.isEmpty ? nil : text }
 
     private static func namespace(inQuery query: Substring?, _ url: String) throws(UpstreamError) -> String? {
         guard let query else { return nil }
@@ -168,6 +175,3 @@ struct ZDBAddress: Sendable {
     /// Undoes %-encoding; where there is none, the text is meant as it stands.
     private static func decoded(_ text: String) -> String { PercentText.decoded(text) ?? text }
 }
-
-/// User name and password for a host and port, for URLs that name none; the name may be empty.
-public typealias HostCredentials = @Sendable (_ host: String, _ port: Int) -> (user: String, password: String)?

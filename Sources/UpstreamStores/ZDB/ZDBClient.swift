@@ -8,11 +8,11 @@ final class ZDBClient: Sendable {
     private let pool: ZDBPool
 
     init(
-        address: ZDBAddress, transfer: TransferLimits, rate: ReceiveRate, counters: UpstreamCounters,
+        address: ZDBAddress, credentials: CredentialBox, transfer: TransferLimits, rate: ReceiveRate, counters: UpstreamCounters,
         limits: ZDBPool.Limits = ZDBPool.Limits()
     ) {
         pool = ZDBPool(
-            address: address, transfer: transfer, limits: limits, rate: rate, counters: counters,
+            address: address, credentials: credentials, transfer: transfer, limits: limits, rate: rate, counters: counters,
             loop: MultiThreadedEventLoopGroup.singleton.next())
     }
 

@@ -25,6 +25,8 @@ final class ZDBConnection: ChannelInboundHandler, @unchecked Sendable {
     private(set) var idleSince = NIODeadline.now()
     let openedAt = NIODeadline.now()
     private let pool: ZDBPool
+    /// With the credentials that were known when the connection was opened.
+    private let address: ZDBAddress
     private var channel: (any Channel)?
     private var parser = RESPParser()
     private var repliesReceived = 0
@@ -35,7 +37,7 @@ final class ZDBConnection: ChannelInboundHandler, @unchecked Sendable {
     /// Bytes sent that no reply has confirmed.
     private var unconfirmed = 0
 
-    init(pool: ZDBPool) { self.pool = pool }
+    init(pool: ZDBPool, address: ZDBAddress) { (self.pool, self.address) = (pool, address) }
 
     // MARK: From the pool
 
@@ -104,7 +106,7 @@ final class ZDBConnection: ChannelInboundHandler, @unchecked Sendable {
         guard phase == .entering else { return context.close(promise: nil) }
         channel = context.channel
         pool.counters.add { $0.connections += 1 }
-        if let entrance = pool.entranceRequest {
+        if let entrance = address.entranceRequest {
             write(entrance, to: context.channel)
         } else {
             becomeReady()
@@ -174,7 +176,7 @@ final class ZDBConnection: ChannelInboundHandler, @unchecked Sendable {
         restartStall()
         guard phase == .ready else {
             if reply.isOK { return becomeReady() }
-            return close(pool.entranceFailure(reply))
+            return close(ZDBRefusal(entrance: reply, at: address).failure)
         }
         repliesReceived += 1
         let command = inFlight.removeFirst()
@@ -187,6 +189,17 @@ final class ZDBConnection: ChannelInboundHandler, @unchecked Sendable {
         phase = .ready
         idleSince = .now()
         pool.entered(self)
+    }
+}
+
+extension ZDBAddress {
+    /// What a connection begins with.
+    fileprivate var entranceRequest: RESPRequest? {
+        switch entrance {
+        case .none: nil
+        case .select(let namespace, let password): .select(namespace: namespace, password: password)
+        case .authenticate(let user, let password): .authenticate(user: user, password: password)
+        }
     }
 }
 

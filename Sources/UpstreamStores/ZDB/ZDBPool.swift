@@ -30,7 +30,8 @@ final class ZDBPool: @unchecked Sendable {
     static let tick = TimeAmount.milliseconds(250)
 
     let loop: any EventLoop
-    let address: ZDBAddress
+    private let address: ZDBAddress
+    private let credentials: CredentialBox
     let transfer: TransferLimits
     let rate: ReceiveRate
     let counters: UpstreamCounters
@@ -47,9 +48,11 @@ final class ZDBPool: @unchecked Sendable {
     private var isStopped = false
 
     init(
-        address: ZDBAddress, transfer: TransferLimits, limits: Limits, rate: ReceiveRate, counters: UpstreamCounters, loop: any EventLoop
+        address: ZDBAddress, credentials: CredentialBox, transfer: TransferLimits, limits: Limits, rate: ReceiveRate,
+        counters: UpstreamCounters, loop: any EventLoop
     ) {
-        (self.address, self.transfer, self.limits) = (address, transfer, limits)
+        (self.address, self.credentials) = (address, credentials)
+        (self.transfer, self.limits) = (transfer, limits)
         (self.rate, self.counters, self.loop) = (rate, counters, loop)
         reconnectWait = limits.firstReconnectWait
     }
@@ -108,22 +111,11 @@ final class ZDBPool: @unchecked Sendable {
 
     // MARK: Connections
 
-    /// What a connection begins with.
-    var entranceRequest: RESPRequest? {
-        switch address.entrance {
-        case .none: nil
-        case .select(let namespace, let password): .select(namespace: namespace, password: password)
-        case .authenticate(let user, let password): .authenticate(user: user, password: password)
-        }
-    }
-
-    func entranceFailure(_ reply: RESPReply) -> ZDBFailure { ZDBRefusal(entrance: reply, at: address).failure }
-
     private func grow() {
         guard !isStopped, connections.count < limits.connections, !connections.contains(where: { $0.phase == .entering }),
             NIODeadline.now() >= connectNotBefore
         else { return }
-        let connection = ZDBConnection(pool: self)
+        let connection = ZDBConnection(pool: self, address: address.supplied(with: address.endpoint.flatMap(credentials.credential)))
         connections.append(connection)
         let bootstrap = ClientBootstrap(group: loop)
             .connectTimeout(TimeAmount(transfer.connect))

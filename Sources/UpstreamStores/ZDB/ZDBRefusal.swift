@@ -62,22 +62,11 @@ struct ZDBRefusal {
 }
 
 extension ZDBAddress {
-    var namespace: String? {
-        if case .select(let namespace, _) = entrance { return namespace }
-        return nil
-    }
-
     fileprivate var entranceName: String { namespace == nil ? "AUTH" : "SELECT" }
 
     /// A server may repeat what it was sent.
     fileprivate func withoutPassword(_ text: String) -> String {
-        let secret: String?
-        switch entrance {
-        case .none: secret = nil
-        case .select(_, let password): secret = password
-        case .authenticate(_, let password): secret = password
-        }
-        guard let secret, !secret.isEmpty else { return text }
+        guard let secret = password else { return text }
         var result = ""
         var rest = text[...]
         while !rest.isEmpty {

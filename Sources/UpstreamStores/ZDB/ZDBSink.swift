@@ -16,10 +16,12 @@ public final class ZDBSink: ChunkSink {
 
     /// Opens no connection.
     init(
-        address: ZDBAddress, transfer: TransferLimits, rate: ReceiveRate, gate: UpstreamGate, pool: ZDBPool.Limits = ZDBPool.Limits()
+        address: ZDBAddress, transfer: TransferLimits, rate: ReceiveRate, credentials: CredentialBox, gate: UpstreamGate,
+        pool: ZDBPool.Limits = ZDBPool.Limits()
     ) {
         (self.address, self.gate) = (address, gate)
-        client = ZDBClient(address: address, transfer: transfer, rate: rate, counters: gate.counters, limits: pool)
+        client = ZDBClient(
+            address: address, credentials: credentials, transfer: transfer, rate: rate, counters: gate.counters, limits: pool)
     }
 
     /// - Throws: `UpstreamError` with one line.

@@ -11,12 +11,15 @@ public final class ZDBUpstream: UpstreamStore {
     ///
     /// - Parameters:
     ///   - rate: shared by all transfers of the node.
+    ///   - credentials: for hosts whose URLs hold none.
     ///   - gate: of this upstream; its label is the address's.
     init(
-        address: ZDBAddress, transfer: TransferLimits, rate: ReceiveRate, gate: UpstreamGate, pool: ZDBPool.Limits = ZDBPool.Limits()
+        address: ZDBAddress, transfer: TransferLimits, rate: ReceiveRate, credentials: CredentialBox, gate: UpstreamGate,
+        pool: ZDBPool.Limits = ZDBPool.Limits()
     ) {
         (self.address, self.gate) = (address, gate)
-        client = ZDBClient(address: address, transfer: transfer, rate: rate, counters: gate.counters, limits: pool)
+        client = ZDBClient(
+            address: address, credentials: credentials, transfer: transfer, rate: rate, counters: gate.counters, limits: pool)
     }
 
     public func noteBadContent() { gate.noteBadContent() }

@@ -18,7 +18,7 @@ extension HTTPUpstream {
         let parsed = try UpstreamURL(url)
         let limits = UpstreamLimits(transfer: transfer, retry: retry, circuit: circuit)
         self.init(
-            url: parsed, curl: curl, transfer: transfer,
+            url: parsed, curl: curl, transfer: transfer, credentials: CredentialBox(UpstreamCredentials(), named: []),
             gate: UpstreamGate(label: parsed.label, limits: limits, counters: curl.counters, random: random))
     }
 }

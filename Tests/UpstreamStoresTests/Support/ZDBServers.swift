@@ -8,12 +8,13 @@ import Synchronization
 extension ZDBUpstream {
     convenience init(
         url: String, counters: UpstreamCounters = UpstreamCounters(), rate: ReceiveRate = ReceiveRate(), transfer: TransferLimits = .chunk,
-        attempts: Int = 1, failures: Int = 100, pool: ZDBPool.Limits = ZDBPool.Limits(), concurrency: Int = 64
+        attempts: Int = 1, failures: Int = 100, pool: ZDBPool.Limits = ZDBPool.Limits(), concurrency: Int = 64,
+        credentials: CredentialBox = .none
     ) throws(UpstreamError) {
         let address = try ZDBAddress(url)
         self.init(
-            address: address, transfer: transfer, rate: rate, gate: .forTest(address, transfer, attempts, failures, counters, concurrency),
-            pool: pool)
+            address: address, transfer: transfer, rate: rate, credentials: credentials,
+            gate: .forTest(address, transfer, attempts, failures, counters, concurrency), pool: pool)
     }
 }
 
@@ -23,8 +24,13 @@ extension ZDBSink {
     ) throws(UpstreamError) {
         let address = try ZDBAddress(url)
         self.init(
-            address: address, transfer: transfer, rate: ReceiveRate(), gate: .forTest(address, transfer, attempts, 100, counters, 64))
+            address: address, transfer: transfer, rate: ReceiveRate(), credentials: .none,
+            gate: .forTest(address, transfer, attempts, 100, counters, 64))
     }
+}
+
+extension CredentialBox {
+    static var none: CredentialBox { CredentialBox(UpstreamCredentials(), named: []) }
 }
 
 extension UpstreamGate {
@@ -117,7 +123,7 @@ final class ServerProcess: @unchecked Sendable {
     /// Sends one command over a connection of its own.
     func command(_ arguments: String..., entering url: String? = nil) async throws -> PlainReply {
         let client = ZDBClient(
-            address: try ZDBAddress(url ?? "zdb://127.0.0.1:\(port)"), transfer: .chunk, rate: ReceiveRate(), counters: UpstreamCounters())
+            address: try ZDBAddress(url ?? "zdb://127.0.0.1:\(port)"), credentials: .none, transfer: .chunk, rate: ReceiveRate(), counters: UpstreamCounters())
         let request = RESPRequest(arguments.map { Array($0.utf8) })
         return PlainReply(
             try await client.perform(request, priority: .foreground, replyLimit: 100_000, buffers: ChunkBufferPool(keep: 0)))

@@ -3,10 +3,6 @@ import Testing
 @testable import UpstreamStores
 
 @Suite struct ZDBAddressTests {
-    private func address(_ url: String, _ credentials: HostCredentials? = nil) throws -> ZDBAddress {
-        try ZDBAddress(url, credentials: credentials)
-    }
-
     @Test(arguments: [
         ("zdb://h", ZDBAddress.Place.tcp(host: "h", port: 9_900), ZDBAddress.Entrance.none, "zdb://h:9900"),
         ("zdb://h:1/default", .tcp(host: "h", port: 1), .none, "zdb://h:1/default"),
@@ -27,7 +23,7 @@ import Testing
         ("redis:///run/r.sock", .socket(path: "/run/r.sock"), .none, "redis:///run/r.sock"),
     ])
     func urlsAreUnderstood(url: String, place: ZDBAddress.Place, entrance: ZDBAddress.Entrance, label: String) throws {
-        let address = try address(url)
+        let address = try ZDBAddress(url)
         #expect(address.place == place && address.entrance == entrance && address.label == label)
     }
 
@@ -48,16 +44,19 @@ import Testing
         }
     }
 
-    @Test func credentialsAreLookedUpWhereTheURLHasNone() throws {
-        let known: HostCredentials = { host, port in host == "h" && port == 9_900 ? ("me", "filed") : nil }
-        #expect(try address("zdb://h/ns", known).entrance == .select(namespace: "ns", password: "filed"))
-        #expect(try address("zdb://:own@h/ns", known).entrance == .select(namespace: "ns", password: "own"))
-        #expect(try address("zdb://other/ns", known).entrance == .select(namespace: "ns", password: nil))
-        #expect(try address("redis://h:9900", known).entrance == .authenticate(user: "me", password: "filed"))
+    @Test func credentialsAreTakenWhereTheURLHasNone() throws {
+        let filed = Credential(user: "me", password: "filed")
+        func entrance(_ url: String) throws -> ZDBAddress.Entrance { try ZDBAddress(url).supplied(with: filed).entrance }
+        #expect(try entrance("zdb://h/ns") == .select(namespace: "ns", password: "filed"))
+        #expect(try entrance("zdb://:own@h/ns") == .select(namespace: "ns", password: "own"))
+        #expect(try entrance("redis://h:9900") == .authenticate(user: "me", password: "filed"))
+        #expect(try entrance("redis://own@h") == .authenticate(user: nil, password: "own"))
+        #expect(try ZDBAddress("redis://H").endpoint == Endpoint(host: "h", port: 6_379))
+        #expect(try ZDBAddress("redis:///run/sock").endpoint == nil)
     }
 
     @Test func whatAServerRepeatsHoldsNoPassword() throws {
-        let address = try address("redis://s3cret@h")
+        let address = try ZDBAddress("redis://s3cret@h")
         let failure = ZDBRefusal(entrance: .error(Array("ERR unknown command 'AUTH', with args: 's3cret'".utf8)), at: address).failure
         #expect(!failure.line.contains("s3cret") && failure.line.contains("unknown command"))
     }
