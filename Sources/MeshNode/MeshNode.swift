@@ -84,7 +84,8 @@ public final class MeshNode: Service {
         let rate = ReceiveRate()
         let curl = CurlMulti(rate: rate)
         upstreamCounters = curl.counters
-        let stores = StoreOpener(curl: curl)
+        let stores = StoreOpener(
+            curl: curl, tell: { logger.warning("a cache that an flist names takes no chunks", metadata: ["reason": "\($0)"]) })
         self.stores = stores
         let operators = configuration.upstream.urls
         let overrides = configuration.upstream.override
