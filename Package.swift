@@ -85,7 +85,8 @@ let package = Package(
 
         // The node, and what controls it.
         .target(
-            name: "NodeConfiguration", dependencies: ["MeshKeys", .product(name: "Yams", package: "Yams")], swiftSettings: settings),
+            name: "NodeConfiguration", dependencies: ["MeshKeys", "UpstreamStores", .product(name: "Yams", package: "Yams")],
+            swiftSettings: settings),
         .target(name: "ControlModel", dependencies: ["ChunkModel"], swiftSettings: pure),
         .target(name: "ControlClient", dependencies: ["CCurl", "ControlModel"], swiftSettings: settings),
         .target(

@@ -36,6 +36,21 @@ need_packages() {
         die "apt-get could not install ${missing[*]}"
 }
 
+# test_python: a Python of its own under .build with a real S3 server and its reference client, for the tests of S3 stores. Does nothing when
+# one is there already; 1 when the package index is out of reach.
+test_python() {
+    local place=$ROOT/.build/test-python check='import moto, boto3, flask' python
+    for python in "$place/bin/python3" /usr/bin/python3 /usr/local/bin/python3 "$(command -v python3)"; do
+        [[ -x $python ]] && "$python" -c "$check" 2>/dev/null && return 0
+    done
+    python3 -c 'import ensurepip, venv' 2>/dev/null || (need_packages python3-venv) || return 1
+    say "installing moto and boto3 into .build/test-python"
+    python3 -m venv "$place" && "$place/bin/pip" install --quiet --disable-pip-version-check 'moto[server]>=5,<6' boto3 >&2 || {
+        rm -rf "$place"
+        return 1
+    }
+}
+
 need_swift() {
     command -v swift >/dev/null || die "Swift 6.2 or newer is needed and not found in PATH: install it from https://www.swift.org/install/linux/"
 }

@@ -23,6 +23,7 @@ enum Dashboard {
         <div class="figures" id="figures"></div>
         <h2>Flists</h2><table><thead><tr><th>name<th class="n">chunks<th>on this node<th>at this site<th class="n">copies of the rarest</tr></thead><tbody id="flists"></tbody></table>
         <h2>Jobs</h2><table><thead><tr><th>flist<th>scope<th>state<th>progress<th class="n">seconds</tr></thead><tbody id="jobs"></tbody></table>
+        <h2>Upstreams</h2><table><thead><tr><th>store<th>state<th class="n">requests<th class="n">bytes<th class="n">missing<th class="n">failed<th class="n">wrong</tr></thead><tbody id="upstreams"></tbody></table>
         <h2>Peers</h2><table><thead><tr><th>name<th>site<th>address<th>state<th class="n">rtt<th class="n">chunks<th class="n">from<th class="n">to<th class="n">wrong</tr></thead><tbody id="peers"></tbody></table>
         <script>
         const $ = id => document.getElementById(id)
@@ -43,6 +44,8 @@ enum Dashboard {
             $('figures').replaceChildren(...f.map(([k, v]) => { const d = document.createElement('div'), b = document.createElement('b'), t = document.createElement('span'); b.textContent = v; t.textContent = k; d.append(b, t); return d }))
             rows('flists', st.flists, x => [cell(x.name), cell(x.chunks, 'n'), bar(x.node.chunks, x.chunks), bar(x.site.chunks, x.chunks), cell(x.site.minCopies, 'n')], 'none known yet')
             rows('jobs', st.jobs, x => [cell(x.flist), cell(x.scope), cell(x.error ? x.state + ': ' + x.error : x.state), bar(x.doneChunks, x.chunks), cell(x.seconds.toFixed(1), 'n')], 'none')
+            rows('upstreams', s.upstreams.map(x => ({ ...x, state: '', now: x.state })), x => { const state = cell(x.now); if (x.lastError) state.title = x.lastError
+              return [cell(x.url), state, cell(x.requests, 'n'), cell(size(x.bytes), 'n'), cell(x.missing, 'n'), cell(x.failures, 'n'), cell(x.verifyFailed, 'n')] }, 'none asked yet')
             rows('peers', p.peers, x => [cell(x.name), cell(x.site), cell(x.address), cell(x.shunned ? x.state + ', shunned' : x.state), cell(x.rttMs == null ? '' : x.rttMs.toFixed(1) + ' ms', 'n'), cell(x.chunks, 'n'), cell(size(x.bytesFrom), 'n'), cell(size(x.bytesTo), 'n'), cell(x.verifyFailed, 'n')], 'none: this node is alone')
           } catch (e) { $('problem').textContent = 'The daemon does not answer: ' + e.message }
           setTimeout(refresh, 1000)

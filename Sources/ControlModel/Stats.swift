@@ -49,6 +49,33 @@ public struct Stats: Codable, Sendable, Equatable {
         }
     }
 
+    /// A store that chunks come from, since the daemon started.
+    public struct Upstream: Codable, Sendable, Equatable {
+        /// Without credentials; `other` is all those together that are not listed.
+        public var url: String
+        /// `well`, `failing` (failed last), `resting` (left alone for a while after failures), or nothing for `other`.
+        public var state: String
+        public var requests: UInt64
+        /// Body bytes received, also of requests that failed later.
+        public var bytes: UInt64
+        public var failures: UInt64
+        /// Answers "not here".
+        public var missing: UInt64
+        /// Chunks whose bytes did not hash to their id.
+        public var verifyFailed: UInt64
+        /// Fetches turned away while it rested.
+        public var turnedAway: UInt64
+        /// One line.
+        public var lastError: String?
+        public init(
+            url: String, state: String, requests: UInt64, bytes: UInt64, failures: UInt64, missing: UInt64, verifyFailed: UInt64,
+            turnedAway: UInt64, lastError: String?
+        ) {
+            (self.url, self.state, self.requests, self.bytes, self.failures) = (url, state, requests, bytes, failures)
+            (self.missing, self.verifyFailed, self.turnedAway, self.lastError) = (missing, verifyFailed, turnedAway, lastError)
+        }
+    }
+
     public var name: String
     public var siteName: String
     /// The node's identity in hex.
@@ -60,11 +87,14 @@ public struct Stats: Codable, Sendable, Equatable {
     public var bytes: Chunks
     public var site: Site
     public var errors: Errors
+    /// The busiest first.
+    public var upstreams: [Upstream]
 
     public init(
         name: String, siteName: String, id: String, version: String, uptimeSeconds: Double, cache: Cache, chunks: Chunks, bytes: Chunks,
-        site: Site, errors: Errors
+        site: Site, errors: Errors, upstreams: [Upstream] = []
     ) {
+        self.upstreams = upstreams
         (self.name, self.siteName, self.id, self.version, self.uptimeSeconds) = (name, siteName, id, version, uptimeSeconds)
         (self.cache, self.chunks, self.bytes, self.site, self.errors) = (cache, chunks, bytes, site, errors)
     }

@@ -167,8 +167,8 @@ actor FlistOpener {
     }
 
     private func isNamedHere(_ route: String, beside url: String) -> Bool {
-        guard let host = URLText.host(route) else { return false }
-        return host == URLText.host(url) || configuredHosts.contains(host)
+        guard let host = StoreOpener.origin(route) else { return false }
+        return host == StoreOpener.origin(url) || configuredHosts.contains(host)
     }
 
     private func download(_ url: String, key: UInt64, known: FlistTable.Entry?) async throws -> FlistTable.Entry {
@@ -245,7 +245,8 @@ actor FlistOpener {
         do {
             opened = try await parts.threads.run { [way, configuredHosts] in
                 try OpenFlist(digest: record.digest, path: path, fileBytes: bytes) { routes in
-                    let usable = record.isVouched ? routes : routes.filter { URLText.host($0.url).map(configuredHosts.contains) ?? false }
+                    let usable =
+                        record.isVouched ? routes : routes.filter { StoreOpener.origin($0.url).map(configuredHosts.contains) ?? false }
                     return way(usable)
                 }
             }

@@ -4,12 +4,16 @@ internal import UpstreamStores
 
 /// Settings that change while the node runs.
 extension MeshNode {
-    /// Applies the limits of a new configuration: `cache.maxSize`, `cache.minFree`, `upstream.maxRate`, `upstream.concurrency`.
+    /// Applies the limits of a new configuration: `cache.maxSize`, `cache.minFree`, `upstream.maxRate`, `upstream.concurrency`, and
+    /// the credentials, whose file is read again. Blocking for as long as that takes.
     ///
     /// - Returns: the keys that were applied, and those that differ but need a restart.
     public func reload(_ new: Configuration) throws -> (applied: [String], needRestart: [String]) {
         let old = current.value
         var applied: [String] = []
+        // First: what cannot be read leaves everything as it was.
+        stores.setCredentials(try UpstreamCredentials.load(file: new.upstream.credentialsFile))
+        if new.upstream.credentialsFile != nil || old.upstream.credentialsFile != nil { applied.append("upstream.credentialsFile") }
         if new.cache.maxSize != old.cache.maxSize || new.cache.minFree != old.cache.minFree {
             parts.store.setLimits(maxBytes: Int64(clamping: new.cache.maxSize), minFree: new.cache.minFree.floor)
             applied.append("cache limits")
@@ -27,6 +31,7 @@ extension MeshNode {
         rest.cache.minFree = old.cache.minFree
         rest.upstream.concurrency = old.upstream.concurrency
         rest.upstream.maxRate = old.upstream.maxRate
+        rest.upstream.credentialsFile = old.upstream.credentialsFile
         var needRestart: [String] = []
         for (section, differs) in [
             ("node", rest.node != old.node), ("mesh", rest.mesh != old.mesh), ("cache", rest.cache != old.cache),
@@ -38,6 +43,7 @@ extension MeshNode {
         merged.cache.minFree = new.cache.minFree
         merged.upstream.concurrency = new.upstream.concurrency
         merged.upstream.maxRate = new.upstream.maxRate
+        merged.upstream.credentialsFile = new.upstream.credentialsFile
         current.value = merged
         parts.wakeTicker()
         return (applied, needRestart)

@@ -84,8 +84,10 @@ public final class MeshNode: Service {
         let rate = ReceiveRate()
         let curl = CurlMulti(rate: rate)
         upstreamCounters = curl.counters
-        let stores = StoreOpener(
-            curl: curl, tell: { logger.warning("a cache that an flist names takes no chunks", metadata: ["reason": "\($0)"]) })
+        let credentials = try UpstreamCredentials.load(file: configuration.upstream.credentialsFile)
+        let stores = StoreOpener(curl: curl, credentials: credentials, named: configuration.upstream.urls) { reason in
+            logger.warning("a cache that an flist names takes no chunks", metadata: ["reason": "\(reason)"])
+        }
         self.stores = stores
         let operators = configuration.upstream.urls
         let overrides = configuration.upstream.override
@@ -94,8 +96,8 @@ public final class MeshNode: Service {
             operators.isEmpty ? nil : RoutedUpstream(routes: [], operatorURLs: operators, override: true, opener: stores))
         opener = FlistOpener(
             parts: parts, fetcher: fetcher, files: files, catalogue: catalogue,
-            downloads: FlistDownload(curl: CurlMulti(counters: curl.counters)),
-            configuredHosts: Set(operators.compactMap(URLText.host))
+            downloads: FlistDownload(curl: CurlMulti(counters: curl.counters), opener: stores),
+            configuredHosts: Set(operators.compactMap(StoreOpener.origin))
         ) { routes in
             guard !(routes.isEmpty || overrides) || !operators.isEmpty else { return nil }
             return RoutedUpstream(routes: routes, operatorURLs: operators, override: overrides, opener: stores)

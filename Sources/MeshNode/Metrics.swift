@@ -42,6 +42,7 @@ extension MeshNode {
         text.counter("upstream_requests_total", "Requests to upstream.", UInt64(clamping: upstream.requests))
         text.counter("upstream_connections_total", "Connections opened to upstream.", UInt64(clamping: upstream.connections))
         text.counter("upstream_retries_total", "Requests to upstream that were repeated.", UInt64(clamping: upstream.retries))
+        upstreamMetrics(stats.upstreams, &text)
         text.gauge("wanted_chunks", "Chunks that somebody waits for.", Double(planner.0))
         text.gauge("upstream_active", "Chunks being fetched from upstream.", Double(planner.1))
         text.family("members", "gauge", "Nodes of the mesh, this one not counted, by state.")
@@ -73,8 +74,21 @@ struct MetricsText {
 
     mutating func value(_ name: String, _ value: Double, labels: KeyValuePairs<String, String> = [:]) {
         let shown = value == value.rounded() && abs(value) < 1e15 ? String(Int64(value)) : String(value)
-        let list = labels.map { "\($0.key)=\"\($0.value)\"" }.joined(separator: ",")
+        let list = labels.map { "\($0.key)=\"\(Self.escaped($0.value))\"" }.joined(separator: ",")
         text += "chunkmesh_\(name)\(list.isEmpty ? "" : "{\(list)}") \(shown)\n"
+    }
+
+    /// As the text format writes a label's value.
+    private static func escaped(_ value: String) -> String {
+        var out = ""
+        for scalar in value.unicodeScalars {
+            switch scalar {
+            case "\\", "\"": out += "\\\(scalar)"
+            case "\n": out += "\\n"
+            default: out.unicodeScalars.append(scalar)
+            }
+        }
+        return out
     }
 
     mutating func gauge(_ name: String, _ help: String, _ number: Double) {

@@ -36,6 +36,8 @@ public struct Configuration: Sendable, Equatable {
         /// Hubs beside the flists' own routes, or in their place when `override` is set.
         public var urls: [String] = []
         public var override = false
+        /// Names and passwords by host, in the format of netrc.
+        public var credentialsFile: String?
         /// Bits a second that the site may pull from upstream; `nil` is no limit.
         public var maxRate: UInt64?
         /// Requests that the whole site keeps open; every node that fetches has at least one.

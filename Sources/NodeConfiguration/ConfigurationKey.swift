@@ -33,6 +33,7 @@ struct ConfigurationKey: Sendable {
         ConfigurationKey(name: "cache.minFree") { $1.cache.minFree = try $0.freeSpace() },
         ConfigurationKey(name: "upstream.urls") { $1.upstream.urls = try $0.list { try $0.url() } },
         ConfigurationKey(name: "upstream.override") { $1.upstream.override = try $0.bool() },
+        ConfigurationKey(name: "upstream.credentialsFile") { $1.upstream.credentialsFile = try $0.path() },
         ConfigurationKey(name: "upstream.maxRate") { $1.upstream.maxRate = try $0.rate() },
         ConfigurationKey(name: "upstream.concurrency") { $1.upstream.concurrency = try $0.integer(1...1024) },
         ConfigurationKey(name: "api.socket") { $1.api.socket = try $0.path() },

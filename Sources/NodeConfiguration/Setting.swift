@@ -1,4 +1,5 @@
 internal import MeshKeys
+internal import UpstreamStores
 
 /// What would have been right in place of a value.
 struct ValueError: Error { let reason: String }
@@ -79,6 +80,11 @@ enum Setting: Sendable, Equatable {
         let text = try text()
         guard let end = text.firstRange(of: "://"), end.lowerBound > text.startIndex, end.upperBound < text.endIndex else {
             throw ValueError(reason: "takes URLs such as https://hub.example.org")
+        }
+        do throws(UpstreamError) {
+            try StoreOpener.check(text)
+        } catch {
+            throw ValueError(reason: "takes URLs of stores; \(error)")
         }
         return text
     }

@@ -4,6 +4,9 @@ internal import Glibc
 
 /// Fetches an flist from a URL to a file, unless it is still the one known.
 ///
+/// A hub may keep the file's MD5 beside it, at the URL with `.md5` behind it. Where it does, a file that differs is fetched once more,
+/// since the hub may be replacing it, and then refused. It guards against damage, not against the hub.
+///
 /// The file is written and hashed on the thread of `curl`: give it a `CurlMulti` of its own, so that a slow disk does not hold up
 /// the chunks.
 public struct FlistDownload: Sendable {
@@ -23,16 +26,26 @@ public struct FlistDownload: Sendable {
         case downloaded(path: String, digest: FlistDigest, bytes: Int, validators: Validators)
     }
 
+    /// Time and bytes that the MD5 beside the flist may take; without it by then the flist is taken unchecked.
+    static let sumLimits = TransferLimits(lowSpeedTime: .seconds(5), total: .seconds(10))
+    static let maxSumBytes = 4 * 1024
+    /// Downloads that may end in a file of another MD5; then it is refused.
+    static let sumAttempts = 2
+
     private let curl: CurlMulti
+    private let credentials: CredentialBox
     private let limits: TransferLimits
     private let retry: RetryLimits
     private let random: UpstreamRandom
     private let maxBytes: Int
 
+    /// - Parameter opener: whose credentials are used where the URL has none.
     public init(
-        curl: CurlMulti, limits: TransferLimits = .flist, retry: RetryLimits = RetryLimits(), random: UpstreamRandom = UpstreamRandom(),
+        curl: CurlMulti, opener: StoreOpener? = nil, limits: TransferLimits = .flist, retry: RetryLimits = RetryLimits(),
+        random: UpstreamRandom = UpstreamRandom(),
         maxBytes: Int = Self.maxBytes
     ) {
+        credentials = opener?.credentials ?? CredentialBox(UpstreamCredentials(), named: [])
         (self.curl, self.limits, self.retry, self.random, self.maxBytes) = (curl, limits, retry, random, maxBytes)
     }
 
@@ -42,13 +55,17 @@ public struct FlistDownload: Sendable {
     ///   - known: of the version that the caller has; with them the answer may be `.notModified`.
     /// - Throws: `.missing` upon 404.
     public func fetch(_ url: String, to path: String, known: Validators? = nil) async throws(UpstreamError) -> Result {
-        let label = try UpstreamURL(url).label
+        let url = try UpstreamURL(url)
         var attempt = 1
+        var mismatches = 0
         while true {
             let failure: UpstreamError
             var retryAfter: Duration?
             do throws(UpstreamError) {
-                return try await once(url, label, path, known, &retryAfter)
+                if let result = try await once(url, path, known, &retryAfter, isLast: mismatches + 1 >= Self.sumAttempts) { return result }
+                mismatches += 1
+                do { try await Task.sleep(for: retry.firstWait) } catch { throw .cancelled }
+                continue
             } catch {
                 failure = error
             }
@@ -60,9 +77,13 @@ public struct FlistDownload: Sendable {
         }
     }
 
+    /// - Parameter isLast: throw when the MD5 differs.
+    /// - Returns: `nil` when the MD5 differs and it was not the last try.
     private func once(
-        _ url: String, _ label: String, _ path: String, _ known: Validators?, _ retryAfter: inout Duration?
-    ) async throws(UpstreamError) -> Result {
+        _ url: UpstreamURL, _ path: String, _ known: Validators?, _ retryAfter: inout Duration?, isLast: Bool
+    ) async throws(UpstreamError) -> Result? {
+        let label = url.label
+        async let announced = sum(beside: url)
         var headers: [String] = []
         // Never a value that could end the line and begin another.
         if let etag = known?.etag, Self.isPlain(etag) { headers.append("If-None-Match: \(etag)") }
@@ -71,7 +92,9 @@ public struct FlistDownload: Sendable {
         let response: CurlResponse
         do throws(TransferFailure) {
             response = try await curl.perform(
-                CurlRequest(url: url, headers: headers, limits: limits, maxBodyBytes: maxBytes, priority: .foreground, sink: sink))
+                CurlRequest(
+                    url: url.whole, authorization: credentials.basic(for: url), headers: headers, limits: limits, maxBodyBytes: maxBytes,
+                    priority: .foreground, sink: sink))
         } catch {
             // Not left to `deinit`: the curl thread may hold the sink a moment longer than we wait.
             _ = await Self.files.run { sink.discard() }
@@ -80,6 +103,15 @@ public struct FlistDownload: Sendable {
         }
         switch response.status {
         case 200:
+            if let announced = await announced, let own = sink.sum, announced != own {
+                _ = await Self.files.run { sink.discard() }
+                guard isLast else { return nil }
+                curl.counters.add(failure: .broken)
+                throw .failed(
+                    retryable: false,
+                    line:
+                        "\(label): the file's MD5 is \(own), but \(label).md5 says \(announced): it is damaged, or the hub is replacing it")
+            }
             let finished = await Self.files.run { sink.finish() }
             switch finished {
             case .success(let digest):
@@ -103,6 +135,25 @@ public struct FlistDownload: Sendable {
 
     private static let files = BlockingThreads(count: 1)
 
+    /// The MD5 that the hub keeps beside the file, in lower case; `nil` where it keeps none that can be read. Not counted as a request
+    /// for chunks or flists.
+    private func sum(beside url: UpstreamURL) async -> String? {
+        let body = ShortBody()
+        let request = CurlRequest(
+            url: url.url(withSuffix: ".md5"), authorization: credentials.basic(for: url), limits: Self.sumLimits,
+            maxBodyBytes: Self.maxSumBytes, priority: .foreground, counters: UpstreamCounters(), sink: body)
+        guard let response = try? await curl.perform(request), response.status == 200 else { return nil }
+        return Self.sum(in: body.bytes)
+    }
+
+    /// 32 hex digits, alone or before a name, as md5sum writes them.
+    static func sum(in body: [UInt8]) -> String? {
+        let text = String(decoding: body, as: UTF8.self).drop { $0.isWhitespace }
+        let digits = text.prefix { !$0.isWhitespace }
+        guard digits.utf8.count == 32, let sum = Hex.decode(digits) else { return nil }
+        return Hex.encode(sum)
+    }
+
     private static func isPlain(_ value: String) -> Bool { !value.utf8.contains { $0 < 0x20 || $0 == 0x7f } }
 }
 
@@ -111,6 +162,7 @@ private final class FileSink: TransferSink, @unchecked Sendable {
     private let path: String
     private let maxBytes: Int
     private let hash = Blake2bStream()
+    private let md5 = MD5Stream()
     private var file: Int32 = -1
     private var temporary = ""
     private(set) var bytes = 0
@@ -132,8 +184,12 @@ private final class FileSink: TransferSink, @unchecked Sendable {
             done += wrote
         }
         hash.update(piece)
+        md5?.update(piece)
         bytes += piece.count
     }
+
+    /// The MD5 of what was received; `nil` where the system's OpenSSL allows none.
+    private(set) lazy var sum: String? = md5?.finish()
 
     /// Makes the file what `path` names. Blocking.
     func finish() -> Swift.Result<FlistDigest, TransferFailure> {

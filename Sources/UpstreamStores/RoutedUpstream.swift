@@ -147,7 +147,9 @@ public final class RoutedUpstream: UpstreamStore {
     /// The usable stores for `id` in the order to try them; never empty.
     private func candidates(_ id: ChunkID) throws(UpstreamError) -> [Candidate] {
         let matching = entries.withLock { entries in
-            entries.indices.filter { entries[$0].route.range.contains(id) }.sorted { (entries[$0].route.tier, $0) < (entries[$1].route.tier, $1) }
+            entries.indices.filter { entries[$0].route.range.contains(id) }.sorted {
+                (entries[$0].route.tier, $0) < (entries[$1].route.tier, $1)
+            }
         }
         guard !matching.isEmpty else {
             let first = Hex.encode([id.firstByte])

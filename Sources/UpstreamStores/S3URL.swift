@@ -14,6 +14,8 @@ struct S3URL: Sendable {
     /// `nil` when the URL has none.
     let keys: Credential?
     let region: String?
+    /// The one that stands in the URL.
+    let writtenRegion: String?
 
     /// - Throws: `.unusable` with the reason.
     init(_ text: String) throws(UpstreamError) {
@@ -61,9 +63,9 @@ struct S3URL: Sendable {
         let given = query?.split(separator: "&").first { $0.hasPrefix("region=") }.map { String($0.dropFirst("region=".count)) }
         if let given, !given.isEmpty {
             guard Self.isRegion(given) else { throw unusable("region takes letters, digits and dashes") }
-            region = given
+            (region, writtenRegion) = (given, given)
         } else {
-            region = Self.region(ofHost: endpoint.host)
+            (region, writtenRegion) = (Self.region(ofHost: endpoint.host), nil)
         }
     }
 

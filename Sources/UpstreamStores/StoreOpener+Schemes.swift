@@ -37,6 +37,17 @@ extension StoreOpener {
             }
         }
 
+        /// What an flist may say of it: nothing that lets one in. Queries go too, since many hold a token; an S3 store's region stays.
+        var recorded: String {
+            switch self {
+            case .directory(let url): url
+            case .http(let url): url.label
+            case .s3(let url): url.label + (url.writtenRegion.map { "?region=\($0)" } ?? "")
+            case .server(let url): url.label
+            case .zdb(let address): address.label
+            }
+        }
+
         /// The host that it leads to; `nil` for a directory and for a unix socket.
         var endpoint: Endpoint? {
             switch self {

@@ -54,7 +54,7 @@ public final class StoreOpener: Sendable {
     public func open(_ url: String) throws(UpstreamError) -> any UpstreamStore {
         if let store = use(url)?.store { return store }
         let opening = try Opening(url)
-        let gate = use(url)?.gate ?? gate(opening)
+        let gate = keep(url, gate(opening)) { $0.gate }
         let store = try makeStore(opening, gate)
         return keep(url, gate) { kept in
             let one = kept.store ?? store
@@ -69,7 +69,7 @@ public final class StoreOpener: Sendable {
     public func openSink(_ url: String) throws(UpstreamError) -> any ChunkSink {
         if let sink = use(url)?.sink { return sink }
         let opening = try Opening(url)
-        let gate = use(url)?.gate ?? gate(opening)
+        let gate = keep(url, gate(opening)) { $0.gate }
         let sink = try makeSink(opening, gate)
         return keep(url, gate) { kept in
             let one = kept.sink ?? sink
@@ -82,6 +82,19 @@ public final class StoreOpener: Sendable {
     ///
     /// - Throws: `.unusable` with the reason.
     public static func check(_ url: String) throws(UpstreamError) { _ = try Opening(url) }
+
+    /// `url` as an flist may record it for its readers: without names, keys, passwords and tokens.
+    ///
+    /// - Throws: `.unusable` when it is no URL of a store.
+    public static func recorded(_ url: String) throws(UpstreamError) -> String { try Opening(url).recorded }
+
+    /// `scheme://host:port` of a URL, the port written out: what two URLs have in common that lead to the same place. `nil` for a directory
+    /// and for what is no URL of a store.
+    public static func origin(_ url: String) -> String? {
+        guard let endpoint = (try? Opening(url))?.endpoint else { return nil }
+        let host = endpoint.host.contains(":") ? "[\(endpoint.host)]" : endpoint.host
+        return "\(url.prefix { $0 != ":" }.lowercased())://\(host):\(endpoint.port)"
+    }
 
     /// The upstreams that are open, in the order of their labels; URLs that differ in their credentials only have one label each.
     public var reports: [UpstreamReport] {

@@ -1,3 +1,4 @@
+internal import Glibc
 internal import Synchronization
 
 /// What a node or a command knows to identify itself with at upstreams, beside what stands in their URLs.
@@ -33,6 +34,18 @@ public struct UpstreamCredentials: Sendable {
             credentials.aws = try? profileKeys(home + "/.aws/credentials", profile)
         }
         return credentials
+    }
+
+    /// With the environment of this process. Blocking.
+    public static func load(file: String?) throws(CredentialsError) -> UpstreamCredentials {
+        var environment: [String: String] = [:]
+        for name in [
+            "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SHARED_CREDENTIALS_FILE", "AWS_PROFILE", "AWS_REGION",
+            "AWS_DEFAULT_REGION", "HOME",
+        ] {
+            if let value = getenv(name) { environment[name] = String(cString: value) }
+        }
+        return try load(file: file, environment: environment)
     }
 
     func credential(for endpoint: Endpoint) -> Credential? { file.credential(for: endpoint) }

@@ -53,12 +53,17 @@ struct UpstreamURL: Sendable {
         label = base
     }
 
+    /// The URL of the file whose name has `suffix` behind it.
+    func url(withSuffix suffix: String) -> String { base + suffix + query }
+
     /// The URL of `name` below the base.
     func url(of name: String) -> String { "\(base)/\(name)\(query)" }
 
     /// `text` without what may be a password or a token, cut to a length that fits a log line, whether it is a URL or not.
     static func label(of text: String) -> String {
         let scheme = text.prefix { $0 != ":" }.lowercased()
+        // Not cut, which might cut in the middle of a secret.
+        guard text.utf8.count <= maxBytes else { return "\(printable(String(scheme.prefix(16))))://… (\(text.utf8.count) bytes)" }
         // A path may hold any character, and no secret.
         if scheme == "dir" { return printable(text) }
         var rest = text.prefix { $0 != "?" && $0 != "#" }

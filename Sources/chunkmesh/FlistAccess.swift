@@ -26,12 +26,12 @@ struct FlistAccess {
                 // Stand-alone then.
             }
         }
-        let opener = StoreOpener(curl: CurlMulti())
+        let opener = try StoreOpener.forCommand(named: stores)
         var temporary: TemporaryFile?
         var path = local
         if path == nil, name.hasPrefix("http://") || name.hasPrefix("https://") {
             let file = try TemporaryFile()
-            _ = try await FlistDownload(curl: CurlMulti()).fetch(name, to: file.path)
+            _ = try await FlistDownload(curl: CurlMulti(), opener: opener).fetch(name, to: file.path)
             (temporary, path) = (file, file.path)
         }
         guard let path else { throw ControlError.broken("\(name): no such file, and no daemon was asked for it") }

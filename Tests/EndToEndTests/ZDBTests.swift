@@ -9,7 +9,9 @@ import Testing
         let store = try Fixtures.path("fl/store")
         let server = try bench.start("/usr/bin/env", ["python3", "-u", script, "0", "blobs:\(password)=\(store)"])
         func port() -> Int? {
-            (try? String(contentsOfFile: server.outputFile, encoding: .utf8)).flatMap { Int($0.trimmingCharacters(in: .whitespacesAndNewlines)) }
+            (try? String(contentsOfFile: server.outputFile, encoding: .utf8)).flatMap {
+                Int($0.trimmingCharacters(in: .whitespacesAndNewlines))
+            }
         }
         try await eventually("the zdb listens: \(server.errors)") { port() != nil }
         return try #require(port())

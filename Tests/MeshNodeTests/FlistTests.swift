@@ -111,6 +111,33 @@ extension MeshTests {
             await mesh.stop()
         }
 
+        @Test func eachUpstreamHasItsFigures() async throws {
+            let mesh = try TestMesh()
+            let credentials = mesh.directory + "/netrc"
+            _ = FileManager.default.createFile(
+                atPath: credentials, contents: Data("machine h login a password s3cret".utf8), attributes: [.posixPermissions: 0o600])
+            try await mesh.addNode {
+                $0.upstream.urls = ["dir://\(mesh.directory)/none", mesh.hub.url.replacingOccurrences(of: "//", with: "//me:s3cret@")]
+                $0.upstream.credentialsFile = credentials
+            }
+            let node = mesh.nodes[0]
+            let packed = try mesh.pack("image.fl", sizes: [100_000, 100_000])
+            _ = try await node.node.open(packed.url)
+            for name in ["f0", "f1"] { #expect(try await node.read("image.fl", name) == packed.files[name]) }
+            let upstreams = await node.node.stats().upstreams
+            let hub = try #require(upstreams.first { $0.url == mesh.hub.url })
+            #expect(hub.state == "well" && hub.bytes >= 200_000 && hub.failures == 0 && hub.lastError == nil)
+            let metrics = await node.node.metrics()
+            #expect(metrics.contains("chunkmesh_store_bytes_total{upstream=\"\(mesh.hub.url)\"} \(hub.bytes)\n"))
+            #expect(metrics.contains("chunkmesh_store_up{upstream=\"\(mesh.hub.url)\"} 1\n"))
+            #expect(!metrics.contains("s3cret") && !upstreams.contains { $0.url.contains("s3cret") })
+            // The file is read again; one that is wrong leaves everything as it was.
+            #expect(try node.node.reload(node.configuration).applied == ["upstream.credentialsFile"])
+            try Data("default login a password s3cret".utf8).write(to: URL(fileURLWithPath: credentials))
+            #expect { try node.node.reload(node.configuration) } throws: { "\($0)".contains("netrc:1") && !"\($0)".contains("s3cret") }
+            await mesh.stop()
+        }
+
         @Test func whatIsEvictedIsNotAnnounced() async throws {
             let mesh = try TestMesh()
             try await mesh.addNode { $0.cache.maxSize = 2 << 20 }

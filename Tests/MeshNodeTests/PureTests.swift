@@ -117,11 +117,4 @@ import Testing
         ("http://h/a/debian.fl?x=/y", "debian.fl"), ("/a/b.fl", "b.fl"), ("", "flist"), ("/", "flist"), ("a\u{7}b", "a_b"),
         (String(repeating: "é", count: 100), String(repeating: "é", count: 48)),
     ]) func names(source: String, expected: String) { #expect(FlistRecord.name(of: source) == expected) }
-
-    @Test(
-        arguments: [
-            ("http://User:pw@Host:80/p", "http://host:80"), ("https://h?x@y", "https://h"), ("dir:///a", nil), ("h", nil),
-            ("http://a@b@c/", "http://c"),
-        ] as [(String, String?)]) func hosts(url: String, expected: String?)
-    { #expect(URLText.host(url) == expected) }
 }

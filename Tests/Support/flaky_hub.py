@@ -2,6 +2,7 @@
 
 The first part of a request's path chooses the behaviour, the rest names a file below DIR.
 """
+import base64
 import json
 import os
 import ssl
@@ -64,6 +65,12 @@ class Hub(BaseHTTPRequestHandler):
                 return self.answer(503, b"busy", headers)
         if mode == "mended" and os.path.exists(os.path.join(ROOT, "broken")):
             return self.answer(500, b"broken")
+        if mode == "auth" and self.headers.get("Authorization") != "Basic " + base64.b64encode(b"me:s3cret").decode():
+            return self.answer(401, b"who are you?")
+        if mode == "cross":
+            return self.answer(302, b"", [("Location", "http://127.0.0.1:%s/plain/%s" % (arguments[0], name))])
+        if mode == "headers":
+            return self.answer(200, b"", [("X-%d" % i, "y" * 100) for i in range(2_000)])
         if mode == "loop":
             return self.answer(302, b"", [("Location", self.path)])
         if mode == "redirect":
@@ -107,6 +114,11 @@ class Hub(BaseHTTPRequestHandler):
                 if mode == "chunked":
                     self.wfile.write(b"0\r\n\r\n")
                     return None
+        if mode == "replaced" and name.endswith(".fl"):
+            with lock:
+                failed[self.path] = failed.get(self.path, 0) + 1
+                if failed[self.path] == 1:
+                    body = b"older" + body
         if mode == "wrong":
             return self.answer(200, bytes([body[0] ^ 1]) + body[1:])
         if mode == "slowstart":

@@ -72,6 +72,64 @@ import Testing
         #expect(try leftovers().isEmpty)
     }
 
+    private func putSum(_ text: String) throws { try Data(text.utf8).write(to: URL(fileURLWithPath: "\(hub.directory)/image.fl.md5")) }
+
+    private func succeeds(_ behaviour: String) async throws -> Bool {
+        guard case .downloaded = try await download.fetch(hub.url("\(behaviour)/image.fl?x=y"), to: target) else { return false }
+        return true
+    }
+
+    /// MD5 of "hello": 5d41402abc4b2a76b9719d911017c592 (RFC 1321's algorithm, by md5sum).
+    @Test(arguments: [
+        "5d41402abc4b2a76b9719d911017c592", "5D41402ABC4B2A76B9719D911017C592\n", "5d41402abc4b2a76b9719d911017c592  image.fl\n",
+        // No sums: the file is taken as it is.
+        "", "<html>no such page</html>", "5d41402abc4b2a76b9719d911017c59", "5d41402abc4b2a76b9719d911017c592aa",
+        String(repeating: "0", count: 5_000),
+    ])
+    func theSumBesideTheFlistMayAgreeOrBeNone(text: String) async throws {
+        try put(Array("hello".utf8))
+        try putSum(text)
+        #expect(try await succeeds("plain"))
+        #expect(try await hub.stats().paths.contains("/plain/image.fl.md5?x=y"))
+    }
+
+    @Test func anotherSumIsRefusedAfterOneMoreTry() async throws {
+        try put(Array("hellO".utf8))
+        try Data("old".utf8).write(to: URL(fileURLWithPath: target))
+        try putSum("5d41402abc4b2a76b9719d911017c592  image.fl")
+        await #expect {
+            try await download.fetch(hub.url("plain/image.fl"), to: target)
+        } throws: {
+            "\($0)".contains("image.fl.md5 says 5d41402abc4b2a76b9719d911017c592") && !"\($0)".contains("\n")
+        }
+        #expect(try await hub.stats().paths.filter { $0.hasSuffix(".fl") }.count == 2)
+        #expect(try String(contentsOfFile: target, encoding: .utf8) == "old")
+        #expect(try leftovers().isEmpty)
+    }
+
+    @Test func aFileThatTheHubWasReplacingIsFetchedAgain() async throws {
+        try put(Array("hello".utf8))
+        try putSum("5d41402abc4b2a76b9719d911017c592")
+        #expect(try await succeeds("replaced"))
+        #expect(try String(contentsOfFile: target, encoding: .utf8) == "hello")
+    }
+
+    @Test func anUnchangedFlistNeedsNoSum() async throws {
+        try put(Array("hello".utf8))
+        guard case .downloaded(_, _, _, let known) = try await download.fetch(hub.url("etag/image.fl"), to: target) else { return }
+        try putSum(String(repeating: "0", count: 32))
+        #expect(try await download.fetch(hub.url("etag/image.fl"), to: target, known: known) == .notModified)
+    }
+
+    @Test func credentialsOfTheFileAreUsed() async throws {
+        try put([1])
+        let opener = StoreOpener(curl: curl)
+        let download = FlistDownload(curl: curl, opener: opener, retry: RetryLimits(attempts: 1))
+        await #expect { try await download.fetch(hub.url("auth/image.fl"), to: target) } throws: { "\($0)".contains("status 401") }
+        opener.setCredentials(try .forTests("machine 127.0.0.1:\(hub.port) login me password s3cret"))
+        _ = try await download.fetch(hub.url("auth/image.fl"), to: target)
+    }
+
     @Test func aTargetThatCannotBeWrittenSaysSo() async throws {
         try put([1])
         await #expect {

@@ -80,6 +80,33 @@ private let once = RetryLimits(attempts: 1)
         #expect(try await hub.stats().requests == 6)
     }
 
+    @Test func credentialsOfTheURLAndOfTheFileAreSentToTheirHostAlone() async throws {
+        let other = try await FlakyHub.start()
+        let id = try TestFiles.store([1, 2, 3], below: hub.directory)
+        for bytes in ["", "api/v1/block/"] { try TestFiles.store([1, 2, 3], below: "\(other.directory)/\(bytes)", flat: !bytes.isEmpty) }
+        let opener = StoreOpener(curl: curl, limits: UpstreamLimits(retry: once))
+        let bare = hub.url("auth")
+        await #expect { try await opener.open(bare).fetch(id, pool: pool) } throws: { "\($0)".contains("status 401") }
+        let withKeys = { (path: String, scheme: String) in "\(scheme)http://me:s3cret@127.0.0.1:\(hub.port)/\(path)" }
+        #expect(try await opener.open(withKeys("auth", "")).fetch(id, pool: pool).count == 3)
+        opener.setCredentials(try .forTests("machine 127.0.0.1:\(hub.port) login me password s3cret"))
+        #expect(try await opener.open(bare).fetch(id, pool: pool).count == 3)
+        // The hub sends us on to another: it learns nothing.
+        for url in [
+            withKeys("cross-\(other.port)", ""), hub.url("cross-\(other.port)"), "server://\(hub.url("cross-\(other.port)"))?token=s3cret",
+        ] {
+            #expect(try await opener.open(url).fetch(id, pool: pool).count == 3, "\(url)")
+            #expect(try await hub.stats().headers["Authorization"] != nil, "\(url)")
+            #expect(try await other.stats().headers["Authorization"] == nil, "\(url)")
+        }
+    }
+
+    @Test func headersAreBounded() async throws {
+        let id = try TestFiles.store([1], below: hub.directory)
+        let error = await failure(try upstream("headers"), id)
+        #expect(error?.description.contains("bytes of headers") == true && error?.isRetryable == false)
+    }
+
     @Test func missingInBothLayoutsIsMissing() async throws {
         let id = try #require(ChunkID(hex: String(repeating: "ab", count: 32)))
         let store = try upstream("plain", retry: promptly)

@@ -164,7 +164,8 @@ private final class SlowSink: ChunkSink {
         let fitting = ChunkRange(from: [0xab, 0xab, 0x00], through: [0xab, 0xab, 0xab])!
         let stores = [near, far]
         for (range, expected) in [(narrow, UInt8(2)), (fitting, 1)] {
-            let routed = RoutedUpstream(routes: [Route(url: "far", tier: 1), Route(range: range, url: "near")]) { url throws(UpstreamError) in
+            let routed = RoutedUpstream(routes: [Route(url: "far", tier: 1), Route(range: range, url: "near")]) {
+                url throws(UpstreamError) in
                 stores.first { $0.label == url }!
             }
             #expect(try await routed.fetch(id, pool: pool).withBytes { $0[0] } == expected)

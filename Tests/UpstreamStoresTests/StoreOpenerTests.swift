@@ -37,12 +37,13 @@ import Testing
     func labelsHoldNoSecret(url: String, label: String) throws {
         #expect(try opener().open(url).label == label)
         #expect(throws: Never.self) { try StoreOpener.check(url) }
+        #expect(try StoreOpener.recorded(url) == label + (url.contains("region") ? "?region=r" : ""))
     }
 
     @Test(arguments: [
         ("s3+tls://u:s3cret@h/b", "write s3s://"), ("s3s+tls://h/b", "write s3s://"), ("ftp://u:s3cret@h/", "of the kind ftp://"),
         ("s3://u:s3cr/et@h/b", "write / as %2F"), ("s3://u@h/b", "has no secret"), ("s3://h", "write s3://host:port/bucket"),
-        ("s3://u:s3cret@h/b%20c", "write s3://host:port/bucket"), ("s3://h/b?region=../x", "region takes"), ("s3://h/../b", "bucket"),
+        ("s3://u:s3cret@h/b%20c", "write s3://host:port/bucket"), ("s3://h/b?region=../x", "region takes"),
         ("s3:///b", "s3://"), ("server://h:1?token=s3cret", "server://http://host:port"), ("server://ftp://u:s3cret@h", "server://http://"),
         ("server://http://h?token=s3%0acret", "the token holds"), ("http://", "URL"), ("dir://x", "dir:///absolute/path"),
         ("s3://h/" + String(repeating: "b", count: 3_000), "not a URL"), ("://s3cret@h", "not supported"), ("", "not supported"),
@@ -56,11 +57,12 @@ import Testing
         }
     }
 
-    @Test(arguments: [
-        ("http://User:pw@Host/p", "http://host:80"), ("https://h?x@y", "https://h:443"), ("dir:///a", nil), ("h", nil),
-        ("s3://a:b@H:9/b", "s3://h:9"), ("server://http://h:1", "server://h:1"), ("server://http://evil", "server://evil:80"),
-        ("https://[::1]:2/", "https://[::1]:2"),
-    ] as [(String, String?)])
+    @Test(
+        arguments: [
+            ("http://User:pw@Host/p", "http://host:80"), ("https://h?x@y", "https://h:443"), ("dir:///a", nil), ("h", nil),
+            ("s3://a:b@H:9/b", "s3://h:9"), ("server://http://h:1", "server://h:1"), ("server://http://evil", "server://evil:80"),
+            ("https://[::1]:2/", "https://[::1]:2"),
+        ] as [(String, String?)])
     func origins(url: String, expected: String?) { #expect(StoreOpener.origin(url) == expected) }
 
     @Test func httpIsReadOnly() {
@@ -71,21 +73,26 @@ import Testing
 
     @Test func hostileErrorBodiesAreScannedWithinBounds() {
         #expect(S3Answer([]).code == nil)
-        #expect(S3Answer(Array("<Error><Code>SlowDown</Code><Region>eu-1</Region>".utf8)) == S3Answer(Array("<Region>eu-1</Region><Code>SlowDown<".utf8)))
-        for body in ["<Code>", "<Code></Code>", "<Code>a b</Code>", "<Code>\u{1b}[1m</Code>", "<Code>\(String(repeating: "a", count: 65))</Code>", "<Cod"] {
+        #expect(
+            S3Answer(Array("<Error><Code>SlowDown</Code><Region>eu-1</Region>".utf8))
+                == S3Answer(Array("<Region>eu-1</Region><Code>SlowDown<".utf8)))
+        for body in [
+            "<Code>", "<Code></Code>", "<Code>a b</Code>", "<Code>\u{1b}[1m</Code>", "<Code>\(String(repeating: "a", count: 65))</Code>",
+            "<Cod",
+        ] {
             #expect(S3Answer(Array(body.utf8)).code == nil, "\(body)")
         }
     }
 
     @Test func placesAreBoundedAndUrgentOnesComeFirst() async throws {
         let places = Places(1)
-        let order = Mutex<[FetchPriority]>([])
+        let order = Order()
         let (open, gate) = AsyncStream<Void>.makeStream()
         await withTaskGroup(of: Void.self) { group in
             group.addTask { await places.take(.prefetch) { for await _ in open { break } } }
             #expect(await eventually { places.load.active == 1 })
             for priority in [FetchPriority.prefetch, .readAhead, .foreground] {
-                group.addTask { await places.take(priority) { order.withLock { $0.append(priority) } } }
+                group.addTask { await places.take(priority) { order.add(priority) } }
                 #expect(await eventually { places.load.waiting == Int(priority.rawValue) + 1 })
             }
             // One that gives up leaves no hole.
@@ -95,7 +102,7 @@ import Testing
             #expect(await impatient.value == nil)
             gate.finish()
         }
-        #expect(order.withLock { $0 } == [.foreground, .readAhead, .prefetch])
+        #expect(order.all == [.foreground, .readAhead, .prefetch])
         #expect(places.load == (0, 0))
     }
 }
@@ -127,12 +134,23 @@ import Testing
         let chunk = Chunk(computed: ChunkID(ofStored: buffer.bytes), of: buffer)
         let opener = StoreOpener(curl: CurlMulti())
         for path in ["\(parent)/no/such", "\(parent)/taken"] {
-            if path.hasSuffix("taken") { try FileManager.default.createDirectory(atPath: "\(path)/\(chunk.id.hex.prefix(2))/\(chunk.id.hex)/x", withIntermediateDirectories: true) }
+            if path.hasSuffix("taken") {
+                try FileManager.default.createDirectory(
+                    atPath: "\(path)/\(chunk.id.hex.prefix(2))/\(chunk.id.hex)/x", withIntermediateDirectories: true)
+            }
             let sink = try opener.openSink("dir://\(path)")
-            await #expect { try await sink.store(chunk) } throws: { "\($0)".contains("cannot be stored: ") && "\($0)".hasPrefix("dir://\(path)") }
+            await #expect { try await sink.store(chunk) } throws: {
+                "\($0)".contains("cannot be stored: ") && "\($0)".hasPrefix("dir://\(path)")
+            }
             #expect(try await sink.contains(chunk.id) == false)
         }
         let left = try FileManager.default.subpathsOfDirectory(atPath: parent).filter { $0.contains("tmp") }
         #expect(left.isEmpty, "\(left)")
     }
+}
+
+private final class Order: Sendable {
+    private let list = Mutex<[FetchPriority]>([])
+    func add(_ priority: FetchPriority) { list.withLock { $0.append(priority) } }
+    var all: [FetchPriority] { list.withLock { $0 } }
 }

@@ -33,7 +33,7 @@ struct ZDBAddress: Sendable {
     private let isZDB: Bool
     private var user: String?
     private(set) var password: String?
-    /// The URL without user name and password.
+    /// The URL without user name and password, with its port: a URL as well.
     let label: String
 
     /// - Throws: `.unusable` where the URL cannot be understood; what may be a password is not repeated.
@@ -43,15 +43,15 @@ struct ZDBAddress: Sendable {
             throw .unusable(line: "\(Self.shown(url)): stores of the kind \(parts.scheme):// are not supported")
         }
         isZDB = parts.scheme == "zdb"
-        let namespace: String?
+        let written: String?
         if parts.authority.isEmpty {
             let path = String(parts.path)
             guard path.utf8.count > 1, path.utf8.count < 108 else {
                 throw .unusable(line: "\(Self.shown(url)): needs a host, or the absolute path of a unix socket of less than 108 bytes")
             }
             place = .socket(path: path)
-            namespace = isZDB ? try Self.namespace(inQuery: parts.query, url) : nil
-            label = "\(parts.scheme)://\(path)" + (namespace.map { "?namespace=\($0)" } ?? "")
+            written = isZDB ? try Self.namespace(inQuery: parts.query, url) : nil
+            label = "\(parts.scheme)://\(path)" + (written.map { "?namespace=\($0)" } ?? "")
         } else {
             let (host, port) = try Self.hostAndPort(parts.authority, standard: standardPort, url)
             place = .tcp(host: host, port: port)
@@ -59,11 +59,11 @@ struct ZDBAddress: Sendable {
                 throw .unusable(line: "\(Self.shown(url)): ?\(Self.printable(String(query))) means nothing beside a host")
             }
             // rfs takes the last part of the path.
-            let last = parts.path.split(separator: "/").last.map(String.init)
-            namespace = isZDB ? last.map { Self.decoded($0) } : nil
+            written = isZDB ? parts.path.split(separator: "/").last.map(String.init) : nil
             let shownHost = host.contains(":") ? "[\(host)]" : host
-            label = Self.printable("\(parts.scheme)://\(shownHost):\(port)" + (namespace.map { "/\($0)" } ?? ""))
+            label = "\(parts.scheme)://\(shownHost):\(port)" + (written.map { "/\($0)" } ?? "")
         }
+        let namespace = written.map(Self.decoded)
         if let namespace, namespace.utf8.count > Self.maxNamespaceBytes {
             throw .unusable(line: "\(Self.shown(url)): the name of a namespace has at most \(Self.maxNamespaceBytes) bytes")
         }
@@ -102,7 +102,7 @@ struct ZDBAddress: Sendable {
         guard !name.isEmpty, !name.contains("&") else {
             throw .unusable(line: "\(shown(url)): behind the path of a socket stands ?namespace=NAME or nothing")
         }
-        return decoded(String(name))
+        return String(name)
     }
 
     private static func hostAndPort(

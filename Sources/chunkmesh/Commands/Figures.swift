@@ -82,6 +82,18 @@ struct StatsCommand: ParsableCommand {
         Terminal.out(
             "errors     \(stats.errors.verifyFailed) wrong chunks, \(stats.errors.peerTimeouts) failed requests to peers, \(stats.errors.upstreamErrors) to upstream"
         )
+        guard !stats.upstreams.isEmpty else { return }
+        Terminal.table(
+            ["UPSTREAM", "STATE", "REQUESTS", "BYTES", "MISSING", "FAILED", "WRONG"],
+            stats.upstreams.map { upstream in
+                [
+                    Terminal.quoted(upstream.url), upstream.state, "\(upstream.requests)", Terminal.size(upstream.bytes),
+                    "\(upstream.missing)", "\(upstream.failures)", "\(upstream.verifyFailed)",
+                ]
+            }, rightAligned: [2, 3, 4, 5, 6])
+        for upstream in stats.upstreams where upstream.state != "well" {
+            if let lastError = upstream.lastError { Terminal.out("last error  \(Terminal.quoted(lastError))") }
+        }
     }
 }
 

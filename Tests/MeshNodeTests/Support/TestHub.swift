@@ -45,7 +45,7 @@ final class TestHub: Sendable {
     func requests(_ path: String) -> Int { state.withLock { $0.requests[path] ?? 0 } }
     var revalidated: Int { state.withLock { $0.revalidated } }
     /// Answered requests for chunks: how often each chunk went out.
-    var chunks: [String: Int] { state.withLock { $0.requests.filter { !$0.key.hasSuffix(".fl") } } }
+    var chunks: [String: Int] { state.withLock { $0.requests.filter { !$0.key.hasSuffix(".fl") && !$0.key.hasSuffix(".md5") } } }
     var chunkRequests: Int { chunks.values.reduce(0, +) }
 
     private func serve(_ fd: Int32) {

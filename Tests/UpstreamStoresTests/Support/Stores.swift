@@ -1,4 +1,5 @@
 import ChunkModel
+import Foundation
 
 @testable import UpstreamStores
 
@@ -27,5 +28,16 @@ extension DirUpstream {
     convenience init(url: String, counters: UpstreamCounters = UpstreamCounters()) throws(UpstreamError) {
         try self.init(
             url: url, gate: UpstreamGate(label: url, limits: UpstreamLimits(retry: RetryLimits(attempts: 1)), counters: counters))
+    }
+}
+
+extension UpstreamCredentials {
+    /// With a credentials file of this text.
+    static func forTests(_ text: String) throws -> UpstreamCredentials {
+        let folder = try TestFiles.directory()
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let path = "\(folder)/netrc"
+        _ = FileManager.default.createFile(atPath: path, contents: Data(text.utf8), attributes: [.posixPermissions: 0o600])
+        return try load(file: path, environment: [:])
     }
 }

@@ -123,7 +123,8 @@ final class ServerProcess: @unchecked Sendable {
     /// Sends one command over a connection of its own.
     func command(_ arguments: String..., entering url: String? = nil) async throws -> PlainReply {
         let client = ZDBClient(
-            address: try ZDBAddress(url ?? "zdb://127.0.0.1:\(port)"), credentials: .none, transfer: .chunk, rate: ReceiveRate(), counters: UpstreamCounters())
+            address: try ZDBAddress(url ?? "zdb://127.0.0.1:\(port)"), credentials: .none, transfer: .chunk, rate: ReceiveRate(),
+            counters: UpstreamCounters())
         let request = RESPRequest(arguments.map { Array($0.utf8) })
         return PlainReply(
             try await client.perform(request, priority: .foreground, replyLimit: 100_000, buffers: ChunkBufferPool(keep: 0)))

@@ -8,7 +8,7 @@ import Testing
         ("zdb://h:1/default", .tcp(host: "h", port: 1), .none, "zdb://h:1/default"),
         ("zdb://h/", .tcp(host: "h", port: 9_900), .none, "zdb://h:9900"),
         ("zdb://u@h/ns", .tcp(host: "h", port: 9_900), .select(namespace: "ns", password: nil), "zdb://h:9900/ns"),
-        ("zdb://:p%40w@h/n%20s", .tcp(host: "h", port: 9_900), .select(namespace: "n s", password: "p@w"), "zdb://h:9900/n s"),
+        ("zdb://:p%40w@h/n%20s", .tcp(host: "h", port: 9_900), .select(namespace: "n s", password: "p@w"), "zdb://h:9900/n%20s"),
         ("zdb://u:p:q@[::1]:7/ns", .tcp(host: "::1", port: 7), .select(namespace: "ns", password: "p:q"), "zdb://[::1]:7/ns"),
         ("zdb:///run/z.sock", .socket(path: "/run/z.sock"), .none, "zdb:///run/z.sock"),
         (
@@ -25,6 +25,9 @@ import Testing
     func urlsAreUnderstood(url: String, place: ZDBAddress.Place, entrance: ZDBAddress.Entrance, label: String) throws {
         let address = try ZDBAddress(url)
         #expect(address.place == place && address.entrance == entrance && address.label == label)
+        // What an flist records of it leads to the same place.
+        let again = try ZDBAddress(address.label)
+        #expect(again.place == place && again.namespace == address.namespace && again.password == nil)
     }
 
     @Test(arguments: [

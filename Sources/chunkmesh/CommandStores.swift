@@ -1,0 +1,15 @@
+import Glibc
+import UpstreamStores
+
+extension StoreOpener {
+    /// The variable that names the file with credentials, for the command as for the daemon.
+    static let credentialsVariable = "CHUNKMESH_UPSTREAM_CREDENTIALS_FILE"
+
+    /// For a command that works without a daemon, with the user's credentials.
+    ///
+    /// - Parameter named: store URLs of the command line.
+    static func forCommand(named: [String]) throws -> StoreOpener {
+        let file = getenv(credentialsVariable).map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 }
+        return StoreOpener(curl: CurlMulti(), credentials: try UpstreamCredentials.load(file: file), named: named)
+    }
+}
