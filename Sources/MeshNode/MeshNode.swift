@@ -86,7 +86,9 @@ public final class MeshNode: Service {
         let curl = CurlMulti(rate: rate)
         upstreamCounters = curl.counters
         let credentials = try UpstreamCredentials.load(file: configuration.upstream.credentialsFile)
-        let stores = StoreOpener(curl: curl, credentials: credentials, named: configuration.upstream.urls)
+        let stores = StoreOpener(curl: curl, credentials: credentials, named: configuration.upstream.urls) { reason in
+            logger.warning("a cache that an flist names takes no chunks", metadata: ["reason": "\(reason)"])
+        }
         self.stores = stores
         let operators = configuration.upstream.urls
         let overrides = configuration.upstream.override

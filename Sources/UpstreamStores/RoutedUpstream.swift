@@ -3,9 +3,10 @@ internal import Synchronization
 
 /// The routes of an flist and the URLs of the operator as one store.
 ///
-/// Stores are opened when first needed; those that cannot be used are left out. The operator's URLs come first, in their order of
-/// success; replicas are tried in random order, weighted by what worked before. "Missing" leads to the next store; when all that
-/// cover the chunk miss it, so does this one; when one of them failed, the chunk may exist, and the error says so.
+/// Stores are opened when first needed; those that cannot be used are left out. The operator's URLs come first, then the routes, tier
+/// by tier; among those of one tier the order is random, weighted by what worked before. "Missing" leads to the next store; when all
+/// that cover the chunk miss it, so does this one; when one of them failed, the chunk may exist, and the error says so. A verified chunk
+/// is offered to the routes that are caches and cover it.
 public final class RoutedUpstream: UpstreamStore {
     /// Routes looked at; further ones of the flist are ignored.
     public static let maxRoutes = 256
@@ -19,6 +20,9 @@ public final class RoutedUpstream: UpstreamStore {
     /// Checks bytes off the cooperative pool; `nil` when they do not hash to the id.
     public typealias Verifier = @Sendable (_ buffer: ChunkBuffer, _ id: ChunkID) async -> Chunk?
 
+    /// Offers a chunk to the cache at a URL, in the background.
+    typealias CacheKeeper = @Sendable (_ chunk: Chunk, _ url: String) -> Void
+
     private struct Entry {
         let route: Route
         let isOperators: Bool
@@ -28,11 +32,14 @@ public final class RoutedUpstream: UpstreamStore {
 
     private struct Candidate {
         let index: Int
+        let url: String
         let store: any UpstreamStore
     }
 
     private let entries: Mutex<[Entry]>
     private let open: Opener
+    private let caches: [Route]
+    private let keep: CacheKeeper?
     private let random: UpstreamRandom
     public let label: String
 
@@ -40,20 +47,25 @@ public final class RoutedUpstream: UpstreamStore {
     ///   - routes: of the flist; ranges may overlap or leave gaps.
     ///   - operatorURLs: for all chunks, tried before the routes.
     ///   - override: leave the routes out.
-    public init(
+    public convenience init(
         routes: [Route], operatorURLs: [String] = [], override: Bool = false, random: UpstreamRandom = UpstreamRandom(),
         open: @escaping Opener
+    ) {
+        self.init(routes: routes, operatorURLs: operatorURLs, override: override, random: random, open: open, keep: nil)
+    }
+
+    init(
+        routes: [Route], operatorURLs: [String], override: Bool, random: UpstreamRandom, open: @escaping Opener, keep: CacheKeeper?
     ) {
         var seen: Set<String> = []
         var entries: [Entry] = []
         for url in operatorURLs where seen.insert(url).inserted {
             entries.append(Entry(route: Route(url: url), isOperators: true))
         }
-        if !override {
-            for route in routes.prefix(Self.maxRoutes) where !seen.contains(route.url) {
-                entries.append(Entry(route: route, isOperators: false))
-            }
-        }
+        let known = override ? [] : routes.prefix(Self.maxRoutes)
+        for route in known where !route.isCache && !seen.contains(route.url) { entries.append(Entry(route: route, isOperators: false)) }
+        caches = known.filter(\.isCache)
+        self.keep = keep
         label = entries.count == 1 ? UpstreamURL.label(of: entries[0].route.url) : "\(entries.count) upstreams"
         self.entries = Mutex(entries)
         (self.open, self.random) = (open, random)
@@ -63,10 +75,10 @@ public final class RoutedUpstream: UpstreamStore {
     public convenience init(
         routes: [Route], operatorURLs: [String] = [], override: Bool = false, opener: StoreOpener, random: UpstreamRandom = UpstreamRandom()
     ) {
-        self.init(routes: routes, operatorURLs: operatorURLs, override: override, random: random) {
-            url throws(UpstreamError) -> any UpstreamStore in
-            try opener.open(url)
-        }
+        self.init(
+            routes: routes, operatorURLs: operatorURLs, override: override, random: random,
+            open: { url throws(UpstreamError) -> any UpstreamStore in try opener.open(url) },
+            keep: { chunk, url in opener.caches.offer(chunk, to: url) { url throws(UpstreamError) in try opener.openSink(url) } })
     }
 
     /// Whether any store may be asked for `id`: what a node tells its site about reaching an upstream.
@@ -74,8 +86,8 @@ public final class RoutedUpstream: UpstreamStore {
 
     /// Unverified bytes of the first store that has them.
     public func fetch(_ id: ChunkID, priority: FetchPriority, pool: ChunkBufferPool) async throws(UpstreamError) -> ChunkBuffer {
-        try await firstSuccess(id) { (store) async throws(UpstreamError) in
-            try await store.fetch(id, priority: priority, pool: pool)
+        try await firstSuccess(id) { (candidate) async throws(UpstreamError) in
+            try await candidate.store.fetch(id, priority: priority, pool: pool)
         }
     }
 
@@ -83,9 +95,13 @@ public final class RoutedUpstream: UpstreamStore {
     public func chunk(
         _ id: ChunkID, priority: FetchPriority, pool: ChunkBufferPool, verify: Verifier
     ) async throws(UpstreamError) -> Chunk {
-        try await firstSuccess(id) { (store) async throws(UpstreamError) in
+        try await firstSuccess(id) { (candidate) async throws(UpstreamError) in
+            let store = candidate.store
             let buffer = try await store.fetch(id, priority: priority, pool: pool)
-            if let chunk = await verify(buffer, id) { return chunk }
+            if let chunk = await verify(buffer, id) {
+                offerToCaches(chunk, from: candidate.url)
+                return chunk
+            }
             store.noteBadContent()
             throw .failed(retryable: true, line: "\(store.label): chunk \(id.hex.prefix(12))…: wrong bytes (\(buffer.count) of them)")
         }
@@ -94,14 +110,20 @@ public final class RoutedUpstream: UpstreamStore {
     /// Nothing here: which of the stores it was is not known. Use `chunk(_:priority:pool:verify:)`.
     public func noteBadContent() {}
 
+    private func offerToCaches(_ chunk: Chunk, from url: String) {
+        guard let keep else { return }
+        var urls: Set<String> = [url]
+        for route in caches where route.range.contains(chunk.id) && urls.insert(route.url).inserted { keep(chunk, route.url) }
+    }
+
     private func firstSuccess<T>(
-        _ id: ChunkID, _ ask: (any UpstreamStore) async throws(UpstreamError) -> T
+        _ id: ChunkID, _ ask: (Candidate) async throws(UpstreamError) -> T
     ) async throws(UpstreamError) -> T {
         var reasons: [String] = []
         var retryable = false
         for candidate in try candidates(id) {
             do throws(UpstreamError) {
-                let result = try await ask(candidate.store)
+                let result = try await ask(candidate)
                 learn(candidate.index, 1)
                 return result
             } catch {
@@ -124,12 +146,16 @@ public final class RoutedUpstream: UpstreamStore {
 
     /// The usable stores for `id` in the order to try them; never empty.
     private func candidates(_ id: ChunkID) throws(UpstreamError) -> [Candidate] {
-        let matching = entries.withLock { entries in entries.indices.filter { entries[$0].route.range.contains(id) } }
+        let matching = entries.withLock { entries in
+            entries.indices.filter { entries[$0].route.range.contains(id) }.sorted {
+                (entries[$0].route.tier, $0) < (entries[$1].route.tier, $1)
+            }
+        }
         guard !matching.isEmpty else {
             let first = Hex.encode([id.firstByte])
             throw .unusable(line: "no route for chunks that begin with \(first) (chunk \(id.hex.prefix(12))…): add a URL to upstream.urls")
         }
-        var weighted: [(candidate: Candidate, isOperators: Bool, key: Double)] = []
+        var weighted: [(candidate: Candidate, tier: Int, key: Double)] = []
         var reasons: [String] = []
         var urls: Set<String> = []
         for index in matching {
@@ -140,13 +166,14 @@ public final class RoutedUpstream: UpstreamStore {
                 // Weighted order without replacement: the larger u^(1/w), the earlier (Efraimidis and Spirakis 2006).
                 let weight = max(entry.success, Self.leastWeight)
                 let key = power(random.fraction(), 1 / weight)
-                weighted.append((Candidate(index: index, store: store), entry.isOperators, key))
+                let candidate = Candidate(index: index, url: entry.route.url, store: store)
+                weighted.append((candidate, entry.isOperators ? .min : entry.route.tier, key))
             case .failure(let error):
                 reasons.append(error.description)
             }
         }
         guard !weighted.isEmpty else { throw .unusable(line: reasons.joined(separator: "; ")) }
-        return weighted.sorted { ($0.isOperators ? 1 : 0, $0.key) > ($1.isOperators ? 1 : 0, $1.key) }.map(\.candidate)
+        return weighted.sorted { ($0.tier, $1.key) < ($1.tier, $0.key) }.map(\.candidate)
     }
 
     private func opened(_ index: Int) -> (Entry, Result<any UpstreamStore, UpstreamError>) {

@@ -7,6 +7,7 @@ extension StoreOpener {
         case http(UpstreamURL)
         case s3(S3URL)
         case server(BlockServerURL)
+        case zdb(ZDBAddress)
 
         /// - Throws: `.unusable` with the reason.
         init(_ url: String) throws(UpstreamError) {
@@ -18,6 +19,7 @@ extension StoreOpener {
             case "http", "https": self = .http(try UpstreamURL(url))
             case "s3", "s3s": self = .s3(try S3URL(url))
             case "server": self = .server(try BlockServerURL(url))
+            case "zdb", "redis", "ardb": self = .zdb(try ZDBAddress(url))
             case "s3+tls", "s3s+tls":
                 throw .unusable(line: "\(UpstreamURL.label(of: url)): no tool agrees on \(scheme)://; for S3 over TLS write s3s://")
             default: throw .unusable(line: "\(UpstreamURL.label(of: url)): stores of the kind \(scheme):// are not supported")
@@ -31,6 +33,7 @@ extension StoreOpener {
             case .http(let url): url.label
             case .s3(let url): url.label
             case .server(let url): url.label
+            case .zdb(let address): address.label
             }
         }
 
@@ -41,16 +44,18 @@ extension StoreOpener {
             case .http(let url): url.label
             case .s3(let url): url.label + (url.writtenRegion.map { "?region=\($0)" } ?? "")
             case .server(let url): url.label
+            case .zdb(let address): address.label
             }
         }
 
-        /// The host that it leads to; `nil` for a directory.
+        /// The host that it leads to; `nil` for a directory and for a unix socket.
         var endpoint: Endpoint? {
             switch self {
             case .directory: nil
             case .http(let url): url.endpoint
             case .s3(let url): url.endpoint
             case .server(let url): url.base.endpoint
+            case .zdb(let address): address.endpoint
             }
         }
     }
@@ -61,6 +66,8 @@ extension StoreOpener {
         case .http(let url): HTTPUpstream(url: url, curl: curl, transfer: limits.transfer, credentials: credentials, gate: gate)
         case .s3(let url): S3Upstream(url: url, curl: curl, transfer: limits.transfer, credentials: credentials, gate: gate)
         case .server(let url): BlockServerUpstream(url: url, curl: curl, transfer: limits.transfer, credentials: credentials, gate: gate)
+        case .zdb(let address):
+            ZDBUpstream(address: address, transfer: limits.transfer, rate: curl.rate, credentials: credentials, gate: gate)
         }
     }
 
@@ -70,6 +77,8 @@ extension StoreOpener {
         case .s3(let url): return S3Upstream(url: url, curl: curl, transfer: limits.transfer, credentials: credentials, gate: gate)
         case .server(let url):
             return BlockServerUpstream(url: url, curl: curl, transfer: limits.transfer, credentials: credentials, gate: gate)
+        case .zdb(let address):
+            return ZDBSink(address: address, transfer: limits.transfer, rate: curl.rate, credentials: credentials, gate: gate)
         case .http(let url):
             throw .unusable(line: "\(url.label): nothing can be stored over plain \(url.scheme); name a dir, s3, zdb or server store")
         }

@@ -26,15 +26,20 @@ public final class StoreOpener: Sendable {
     let limits: UpstreamLimits
     let random: UpstreamRandom
     let credentials: CredentialBox
+    /// Keeps chunks in the caches that flists name.
+    public let caches: CacheWriter
     private let state = Mutex(State())
 
     /// - Parameters:
     ///   - curl: for all that speaks HTTP; its counters count along for every store of whatever scheme.
     ///   - named: URLs that the operator or the user gave, as opposed to an flist: keys of the environment are sent to their hosts only.
+    ///   - tell: gets a line when a cache that an flist names takes no chunks.
     public init(
         curl: CurlMulti, credentials: UpstreamCredentials = UpstreamCredentials(), named: [String] = [],
-        limits: UpstreamLimits = UpstreamLimits(), random: UpstreamRandom = UpstreamRandom()
+        limits: UpstreamLimits = UpstreamLimits(), random: UpstreamRandom = UpstreamRandom(),
+        tell: @escaping @Sendable (String) -> Void = { _ in }
     ) {
+        caches = CacheWriter(counters: curl.counters, tell: tell)
         (self.curl, self.limits, self.random) = (curl, limits, random)
         let endpoints = named.compactMap { try? Opening($0).endpoint }
         self.credentials = CredentialBox(credentials, named: Set(endpoints))

@@ -8,7 +8,7 @@ public struct UpstreamStatistics: Sendable, Equatable {
     public var connections = 0
     /// Body bytes received over HTTP, of whatever status, also of transfers that failed later.
     public var bodyBytes = 0
-    /// Response header bytes received over HTTP.
+    /// Bytes received around bodies and values: HTTP headers, and what RESP adds to its values.
     public var headerBytes = 0
     /// Chunks delivered, of any scheme.
     public var chunks = 0
@@ -19,6 +19,8 @@ public struct UpstreamStatistics: Sendable, Equatable {
     /// Chunks put into stores, and their bytes.
     public var storedChunks = 0
     public var storedBytes = 0
+    /// Chunks that were not put into an flist's caches, since too many were on their way.
+    public var cacheDropped = 0
     /// Answers "not here" (HTTP 404, no such file), one for each layout asked.
     public var missing = 0
     /// Attempts made again after a failure.
@@ -40,7 +42,7 @@ public struct UpstreamStatistics: Sendable, Equatable {
     static func += (sum: inout Self, more: Self) {
         for field in [
             \.requests, \.connections, \.bodyBytes, \.headerBytes, \.chunks, \.directoryBytes, \.valueBytes, \.storedChunks, \.storedBytes,
-            \.missing, \.retries, \.badContent, \.resting,
+            \.cacheDropped, \.missing, \.retries, \.badContent, \.resting,
         ] as [WritableKeyPath<Self, Int>] {
             sum[keyPath: field] &+= more[keyPath: field]
         }

@@ -30,6 +30,15 @@ private final class ScriptedStore: UpstreamStore {
     func noteBadContent() { blamed.withLock { $0 += 1 } }
 }
 
+/// Takes chunks once it is open.
+private final class SlowSink: ChunkSink {
+    let label = "slow"
+    let isOpen = Mutex(false)
+
+    func contains(_ id: ChunkID) async throws -> Bool { false }
+    func store(_ chunk: Chunk) async throws { _ = await eventually { isOpen.withLock { $0 } } }
+}
+
 @Suite struct RoutedUpstreamTests {
     let pool = ChunkBufferPool()
     let id = ChunkID(hex: String(repeating: "ab", count: 32))!
@@ -124,6 +133,108 @@ private final class ScriptedStore: UpstreamStore {
         let chunk = try await store.chunk(id, priority: .foreground, pool: pool) { Chunk(verifying: $0, as: $1) }
         #expect(chunk.id == id)
         #expect(liar.blame == 1 && honest.blame == 0)
+    }
+
+    @Test func tiersAreAskedInTheirOrder() async throws {
+        let order = Mutex<[String]>([])
+        let stores = ["a", "b", "c", "d"].map { name in
+            ScriptedStore(name) { _ throws(UpstreamError) in
+                order.withLock { $0.append(name) }
+                throw .missing
+            }
+        }
+        let routes = [
+            Route(url: "d", tier: 2), Route(url: "b", tier: 1), Route(url: "c", tier: 1), Route(url: "a"), Route(url: "b", tier: 3),
+        ]
+        var seen: Set<[String]> = []
+        for seed in UInt64(0)..<20 {
+            order.withLock { $0 = [] }
+            let routed = RoutedUpstream(routes: routes, random: UpstreamRandom(SeededGenerator(state: seed))) { url throws(UpstreamError) in
+                stores.first { $0.label == url }!
+            }
+            #expect(await failure(routed) == .missing)
+            seen.insert(order.withLock { $0 })
+        }
+        #expect(seen == [["a", "b", "c", "d"], ["a", "c", "b", "d"]])
+    }
+
+    @Test func rangesOfSeveralBytesAreHeededAndOneURLTakesItsFirstTier() async throws {
+        let (near, far) = (ScriptedStore("near") { _ in [1] }, ScriptedStore("far") { _ in [2] })
+        let narrow = ChunkRange(from: [0xab, 0xab, 0x00], through: [0xab, 0xab, 0xaa])!
+        let fitting = ChunkRange(from: [0xab, 0xab, 0x00], through: [0xab, 0xab, 0xab])!
+        let stores = [near, far]
+        for (range, expected) in [(narrow, UInt8(2)), (fitting, 1)] {
+            let routed = RoutedUpstream(routes: [Route(url: "far", tier: 1), Route(range: range, url: "near")]) {
+                url throws(UpstreamError) in
+                stores.first { $0.label == url }!
+            }
+            #expect(try await routed.fetch(id, pool: pool).withBytes { $0[0] } == expected)
+        }
+    }
+
+    @Test func whatWasFoundElsewhereIsOfferedToTheCaches() async throws {
+        let bytes: [UInt8] = [1, 2, 3]
+        let id = bytes.withUnsafeBytes { ChunkID(ofStored: $0) }
+        let (source, cache) = (ScriptedStore("source") { _ in bytes }, ScriptedStore("cache") { _ in [9] })
+        let offered = Mutex<[String]>([])
+        func routed(_ routes: [Route]) -> RoutedUpstream {
+            RoutedUpstream(
+                routes: routes, operatorURLs: [], override: false, random: UpstreamRandom(),
+                open: { url throws(UpstreamError) in url == "source" ? source : cache },
+                keep: { chunk, url in offered.withLock { $0.append("\(url) \(chunk.byteCount)") } })
+        }
+        let other = ChunkRange(firstBytes: (id.firstByte &+ 1)...(id.firstByte &+ 1))
+        let store = routed([
+            Route(url: "source"), Route(url: "cache", isCache: true), Route(url: "cache", isCache: true),
+            Route(range: other, url: "elsewhere", isCache: true), Route(url: "source", isCache: true),
+        ])
+        _ = try await store.chunk(id, priority: .foreground, pool: pool) { Chunk(verifying: $0, as: $1) }
+        #expect(offered.withLock { $0 } == ["cache 3"])
+        // Caches are not read, wrong and unverified bytes not offered.
+        #expect(cache.count == 0)
+        _ = try await store.fetch(id, pool: pool)
+        let liar = routed([Route(url: "liar"), Route(url: "cache2", isCache: true)])
+        await #expect(throws: UpstreamError.self) {
+            try await liar.chunk(id, priority: .foreground, pool: pool) { Chunk(verifying: $0, as: $1) }
+        }
+        #expect(offered.withLock { $0.count } == 1)
+        #expect(!routed([Route(url: "cache", isCache: true)]).covers(id))
+    }
+
+    @Test func cachesAreFilledInTheBackground() async throws {
+        let zdb = try await ServerProcess.zdb()
+        let directory = try TestFiles.directory()
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        let ids = try (0..<6).map { try TestFiles.store(TestFiles.content(1_000, seed: UInt64($0)), below: directory) }
+        let told = Mutex<[String]>([])
+        let opener = StoreOpener(
+            curl: CurlMulti(), limits: UpstreamLimits(retry: RetryLimits(attempts: 1)), tell: { line in told.withLock { $0.append(line) } })
+        let cache = "zdb://127.0.0.1:\(zdb.port)"
+        let routed = RoutedUpstream(
+            routes: [
+                Route(url: "dir://\(directory)"), Route(url: cache, isCache: true), Route(url: "zdb://127.0.0.1:1", isCache: true),
+                Route(url: "http://127.0.0.1:1", isCache: true),
+            ], opener: opener)
+        for id in ids {
+            _ = try await routed.chunk(id, priority: .foreground, pool: pool) { Chunk(verifying: $0, as: $1) }
+            #expect(await eventually { opener.caches.active == 0 })
+        }
+        let kept = try opener.openSink(cache)
+        for id in ids { #expect(try await kept.contains(id)) }
+        // Once for each of the two.
+        #expect(told.withLock { $0.count } == 2)
+        #expect(told.withLock { $0.contains { $0.contains("Connection refused") } && $0.contains { $0.contains("plain http") } })
+    }
+
+    @Test func cachesThatAreSlowDoNotHoldChunksWithoutBound() async throws {
+        let counters = UpstreamCounters()
+        let writer = CacheWriter(counters: counters) { _ in }
+        let sink = SlowSink()
+        let chunk = Chunk.of([1])
+        for _ in 0..<20 { writer.offer(chunk, to: "slow") { _ throws(UpstreamError) in sink } }
+        #expect(counters.snapshot.cacheDropped == 20 - CacheWriter.maxInFlight)
+        sink.isOpen.withLock { $0 = true }
+        #expect(await eventually { writer.active == 0 })
     }
 
     @Test func realStoresAreOpenedByTheirScheme() async throws {
