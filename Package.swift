@@ -121,6 +121,9 @@ let package = Package(
             name: "exchange-bench", dependencies: ["CLinux", "ChunkModel", "MeshKeys", "PeerExchange", "PeerProtocol", log],
             swiftSettings: settings),
 
+        .executableTarget(
+            name: "flist-bench", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "Flist"], swiftSettings: settings),
+
         // Tests mirror the sources.
         .testTarget(name: "ChunkModelTests", dependencies: ["ChunkModel"], swiftSettings: settings),
         .testTarget(name: "MeshKeysTests", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: settings),
@@ -133,7 +136,7 @@ let package = Package(
             name: "LegacyFlistTests",
             dependencies: ["BlockCodec", "ChunkModel", "Flist", "FlistTools", "LegacyFlist", "SQLiteFile"], swiftSettings: settings),
         .testTarget(
-            name: "FlistToolsTests", dependencies: ["BlockCodec", "ChunkModel", "Flist", "FlistTools", "SQLiteFile"],
+            name: "FlistToolsTests", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "Flist", "FlistTools", "SQLiteFile"],
             swiftSettings: settings),
         .testTarget(name: "GossipTests", dependencies: ["ChunkModel", "Gossip", "MeshKeys"], swiftSettings: settings),
         .testTarget(name: "PeerProtocolTests", dependencies: ["ChunkModel", "MeshKeys", "PeerProtocol"], swiftSettings: settings),

@@ -56,12 +56,13 @@ need_swift() {
     command -v swift >/dev/null || die "Swift 6.2 or newer is needed and not found in PATH: install it from https://www.swift.org/install/linux/"
 }
 
-# build release|debug: the two programs; sets BIN.
+# build release|debug [PRODUCT…]: the two programs, and others; sets BIN.
 build() {
     local configuration=$1 start=$SECONDS product
+    shift
     [[ -x $ROOT/.build/$configuration/chunkmeshd ]] ||
         say "building ($configuration); the first time takes five to ten minutes on two cores"
-    for product in chunkmeshd chunkmesh; do
+    for product in chunkmeshd chunkmesh "$@"; do
         swift build --package-path "$ROOT" -c "$configuration" --product "$product" >&2 || die "the build of $product failed"
     done
     BIN=$(swift build --package-path "$ROOT" -c "$configuration" --show-bin-path)

@@ -45,15 +45,21 @@ public enum BlockCodec {
     }
 
     /// The chunk for `plain`, at most `ChunkLimits.maxPlainBytes` (writers cut files into `ChunkLimits.blockBytes`).
-    public static func encode(_ plain: UnsafeRawBufferPointer, as coding: BlockCoding = .rfs, pool: ChunkBufferPool) throws(BlockError)
-        -> EncodedBlock
-    {
+    ///
+    /// - Parameter zstdLevel: 1 to 19, for `zstd`; the level that suits most when `nil`.
+    public static func encode(
+        _ plain: UnsafeRawBufferPointer, as coding: BlockCoding = .rfs, zstdLevel: Int32? = nil, pool: ChunkBufferPool
+    ) throws(BlockError) -> EncodedBlock {
         guard plain.count <= ChunkLimits.maxPlainBytes else { throw BlockError(id: nil, failure: .plainLength(plain.count)) }
         let key = BlockKey(ofPlain: plain, length: coding.idLength)
         let method: Compression = coding == .zstd ? .zstd : .snappy
         let compressed = pool.take(capacity: method.maxCompressedBytes(plain.count))
         defer { withExtendedLifetime(compressed) {} }
-        guard let count = method.compress(plain, to: compressed.base, capacity: compressed.capacity) else {
+        guard
+            let count =
+                method.compress(
+                    plain, to: compressed.base, capacity: compressed.capacity, zstdLevel: zstdLevel ?? Compression.zstdLevel)
+        else {
             throw BlockError(id: nil, failure: .library("compression"))
         }
         compressed.count = count

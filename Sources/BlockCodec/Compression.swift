@@ -13,7 +13,7 @@ enum Compression {
     func maxCompressedBytes(_ count: Int) -> Int { self == .snappy ? snappy_max_compressed_length(count) : ZSTD_compressBound(count) }
 
     /// - Returns: bytes written to `out`, which has room for `maxCompressedBytes`; `nil` when the library failed.
-    func compress(_ plain: UnsafeRawBufferPointer, to out: UnsafeMutableRawPointer, capacity: Int) -> Int? {
+    func compress(_ plain: UnsafeRawBufferPointer, to out: UnsafeMutableRawPointer, capacity: Int, zstdLevel: Int32 = zstdLevel) -> Int? {
         switch self {
         case .snappy:
             var count = capacity
@@ -25,7 +25,7 @@ enum Compression {
             }
             return result == SNAPPY_OK ? count : nil
         case .zstd:
-            let count = ZSTD_compress(out, capacity, plain.baseAddress, plain.count, Self.zstdLevel)
+            let count = ZSTD_compress(out, capacity, plain.baseAddress, plain.count, zstdLevel)
             return ZSTD_isError(count) == 0 ? count : nil
         }
     }

@@ -11,10 +11,10 @@ final class PackJournal {
     struct Key: Hashable, Sendable {
         let value: [UInt8]
 
-        /// `nil` when the file is so new that a change right after reading might not show in its times.
-        init?(path: [UInt8], _ status: stat, now: timespec) {
+        /// `nil` unless its times lie before a second.
+        init?(path: [UInt8], _ status: stat, before: Int) {
             let newest = max(status.st_mtim.tv_sec, status.st_ctim.tv_sec)
-            guard newest < now.tv_sec - PackJournal.settleSeconds else { return nil }
+            guard newest < before else { return nil }
             var text = path + [0]
             for number in [
                 UInt64(status.st_dev), UInt64(status.st_ino), UInt64(bitPattern: Int64(status.st_size)),
@@ -29,8 +29,6 @@ final class PackJournal {
         var prefix: UInt64 { value.prefix(8).reduce(0) { $0 << 8 | UInt64($1) } }
     }
 
-    /// Files changed within so many seconds before they are read are read again next time.
-    static let settleSeconds = 2
     /// Blocks of a file beyond which it is not recorded (32 GiB).
     static let maxBlocks = 65_536
     /// Written when so much has come together.

@@ -13,7 +13,6 @@ final class PackRun {
     private var own: Set<[UInt64]> = []
     private var report = PackReport()
     private var state = PackProgress()
-    private let began: timespec
 
     private struct Directory {
         let number: Int
@@ -23,9 +22,6 @@ final class PackRun {
     init(_ options: PackOptions, root: DirectoryHandle, session: PackSession, progress: ((PackProgress) throws -> Void)?) {
         (self.options, self.root, self.session, self.progress) = (options, root, session, progress)
         handles = DirectoryHandles(root: root)
-        var now = timespec()
-        clock_gettime(CLOCK_REALTIME, &now)
-        began = now
         for path in session.ownPaths + options.session.stores.compactMap({ ($0.sink as? DirStore)?.path }) {
             var status = stat()
             if stat(path, &status) == 0 { own.insert([UInt64(status.st_dev), UInt64(status.st_ino)]) }
@@ -120,7 +116,7 @@ final class PackRun {
         }
         let ino = session.takeIno()
         let size: Int
-        if session.keepsJournal, status.st_size > 0, let key = PackJournal.Key(path: path, status, now: began) {
+        if let key = session.journalKey(path, status) {
             if let refs = session.journalled(key) {
                 for ref in refs { try session.add(journalled: ref, of: ino) }
                 size = Int(status.st_size)
@@ -130,7 +126,7 @@ final class PackRun {
                 guard let read = try packContent(file, Int(status.st_size), ino, path) else { return }
                 size = read
                 var after = stat()
-                if fstat(file, &after) == 0, PackJournal.Key(path: path, after, now: began) == key { try session.end(ino, key) }
+                if fstat(file, &after) == 0, session.journalKey(path, after) == key { try session.end(ino, key) }
             }
         } else {
             guard let read = try packContent(file, Int(status.st_size), ino, path) else { return }

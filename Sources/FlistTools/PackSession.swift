@@ -26,6 +26,9 @@ public final class PackSession {
         public var workers: Int?
         /// Keeps a journal beside the output, for the same files to be taken from it after an interruption.
         public var isResumable = false
+        /// A file that changed within so many seconds before the session began is read again by the next one: a change right after
+        /// reading might not show in its times.
+        package var settleSeconds = 2
 
         public init(output: String, stores: [PackStore]) { (self.output, self.stores) = (output, stores) }
     }
@@ -64,6 +67,7 @@ public final class PackSession {
     private let files: PackFiles
     private let state: State
     private let pipeline: PackPipeline
+    private let began: timespec
     private var nextIno: Int64 = 2
     /// Plain bytes of a file that comes piece by piece.
     private var piece: (buffer: ChunkBuffer?, size: Int64) = (nil, 0)
@@ -74,6 +78,9 @@ public final class PackSession {
             throw ToolError("no store for chunks whose id starts with \(Hex.encode([byte]))")
         }
         self.options = options
+        var now = timespec()
+        clock_gettime(CLOCK_REALTIME, &now)
+        began = now
         files = try PackFiles(output: options.output, isResumable: options.isResumable)
         let writer = try FlistWriter(path: files.part)
         let state = State(writer: writer)
@@ -203,7 +210,7 @@ extension PackSession {
     /// The blocks of a file of an interrupted run.
     func journalled(_ key: PackJournal.Key) -> [BlockRef]? { state.journal?.blocks(of: key) }
 
-    var keepsJournal: Bool { state.journal != nil }
+    private var keepsJournal: Bool { state.journal != nil }
 
     /// The next block of `ino`, from the journal: the stores are asked whether they have it.
     func add(journalled ref: BlockRef, of ino: Int64) throws { try pipeline.add(ref, of: ino) }
@@ -219,6 +226,12 @@ extension PackSession {
             try state.writer.removeBlocks(of: ino)
             return try state.writer.path(of: ino).map { (ino, $0) }
         }
+    }
+
+    /// What the journal knows a file by; `nil` without a journal, or when the file is too new.
+    func journalKey(_ path: [UInt8], _ status: stat) -> PackJournal.Key? {
+        guard keepsJournal, status.st_size > 0 else { return nil }
+        return PackJournal.Key(path: path, status, before: began.tv_sec - options.settleSeconds)
     }
 
     func setSize(_ size: Int64, of ino: Int64) throws { try state.writer.setSize(size, of: ino) }
