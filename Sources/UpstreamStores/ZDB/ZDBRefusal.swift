@@ -2,9 +2,7 @@
 struct ZDBRefusal {
     let failure: ZDBFailure
 
-    /// - Parameters:
-    ///   - reply: to `command`.
-    ///   - isAtFault: whether every other command would meet the same.
+    /// - Parameter reply: to `command`.
     init(_ reply: RESPReply, to command: String, at address: ZDBAddress) {
         if case .error(let text) = reply {
             failure = Self.meaning(of: text, at: address)
