@@ -62,7 +62,7 @@ let package = Package(
         .target(name: "MeshKeys", dependencies: ["CSodium", "ChunkModel"], swiftSettings: settings),
         .target(name: "SQLiteFile", dependencies: ["CSQLite"], swiftSettings: settings),
         .target(name: "BlockingThreads", swiftSettings: settings),
-        .target(name: "Archives", dependencies: ["CArchive", "CZlib"], swiftSettings: settings),
+        .target(name: "Archives", dependencies: ["CArchive", "CZlib", "CZstd"], swiftSettings: settings),
 
         // Pure: no I/O, no clock.
         .target(name: "BlockCodec", dependencies: ["CCrypto", "CSnappy", "CZstd", "ChunkModel"], swiftSettings: settings),
@@ -73,7 +73,8 @@ let package = Package(
 
         // I/O.
         .target(
-            name: "FlistTools", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "Flist", "SQLiteFile"],
+            name: "FlistTools",
+            dependencies: ["Archives", "BlockCodec", "BlockingThreads", "CCrypto", "ChunkModel", "Flist", "SQLiteFile"],
             swiftSettings: settings),
         .target(name: "ChunkStore", dependencies: ["CLinux", "ChunkModel", "SQLiteFile", log], swiftSettings: settings),
         .target(name: "UpstreamStores", dependencies: ["BlockingThreads", "CCurl", "ChunkModel"], swiftSettings: settings),

@@ -51,21 +51,39 @@ public enum FlistMerger {
         let written = try NewFlist.write(output) { writer in
             for route in routes { try writer.add(route: route) }
             for tag in tags { try writer.add(tag: tag) }
-            return try tree.write(to: writer, check: check) { layer, ino, path in
-                let flist = flists[Int(layer) - 1]
-                do {
-                    guard let entry = try flist.inode(ino) else { return nil }
-                    return try flist.blocks(of: entry)
-                } catch let error as FlistError where error.code == .badBlocks {
-                    gathered.problem("\(FlistPath.quoted(path)) of \(shown(flist)): \(error.message)")
-                    return nil
-                }
-            }
+            return try write(tree, of: flists, to: writer, &gathered, check)
         }
         report = gathered
         (report.entries, report.files, report.directories) = (written.entries, written.files, written.directories)
-        (report.bytes, report.blocks) = (written.bytes, written.blocks)
+        report.bytes = written.bytes
         return report
+    }
+
+    private static func write(
+        _ tree: LayerTree, of flists: [FlistFile], to writer: FlistWriter, _ report: inout MergeReport, _ check: () throws -> Void
+    ) throws -> WrittenTree {
+        var written = WrittenTree()
+        var nextIno: Int64 = 1
+        try tree.walk(check: check) { found in
+            if found.entry.kind == .file {
+                let flist = flists[Int(found.layer) - 1]
+                do {
+                    guard let entry = try flist.inode(found.entry.content) else { return 0 }
+                    for ref in try flist.blocks(of: entry) {
+                        try writer.add(ref, to: nextIno)
+                        report.blocks += 1
+                    }
+                } catch let error as FlistError where error.code == .badBlocks {
+                    report.problem("\(FlistPath.quoted(found.path)) of \(shown(flist)): \(error.message)")
+                    return 0
+                }
+            }
+            defer { nextIno += 1 }
+            try writer.add(found.row(nextIno))
+            written.count(found.entry)
+            return nextIno
+        }
+        return written
     }
 
     private static func add(
@@ -87,6 +105,7 @@ public enum FlistMerger {
                     switch try tree.place(LayerTree.Entry(visit.entry), name: visit.entry.name, in: parent, layer: layer) {
                     case .new(let new): id = new
                     case .united(let directory): id = try tree.node(directory)?.isOpen(to: layer) == true ? directory : 0
+                    case .replaced(_, let new): id = new
                     case .hidden, .conflict: break
                     }
                 }
