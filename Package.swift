@@ -74,7 +74,7 @@ let package = Package(
         // I/O.
         .target(
             name: "FlistTools",
-            dependencies: ["Archives", "BlockCodec", "BlockingThreads", "CCrypto", "ChunkModel", "Flist", "SQLiteFile"],
+            dependencies: ["Archives", "BlockCodec", "BlockingThreads", "CCrypto", "CLinux", "ChunkModel", "Flist", "SQLiteFile"],
             swiftSettings: settings),
         .target(name: "ChunkStore", dependencies: ["CLinux", "ChunkModel", "SQLiteFile", log], swiftSettings: settings),
         .target(name: "UpstreamStores", dependencies: ["BlockingThreads", "CCurl", "ChunkModel"], swiftSettings: settings),

@@ -157,7 +157,9 @@ public struct FlistVerification: Codable, Sendable, Equatable {
     public struct Problem: Codable, Sendable, Equatable {
         public var chunk: String
         public var reason: String
-        public init(chunk: String, reason: String) { (self.chunk, self.reason) = (chunk, reason) }
+        /// The first file that needs the chunk, quoted, where that was found out.
+        public var file: String?
+        public init(chunk: String, reason: String, file: String? = nil) { (self.chunk, self.reason, self.file) = (chunk, reason, file) }
     }
     public var chunks: Int
     public var good: Int

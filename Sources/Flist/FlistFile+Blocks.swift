@@ -110,6 +110,37 @@ extension FlistFile {
         return (blocks, bad)
     }
 
+    /// A row of the block table.
+    public struct BlockRow: Sendable {
+        /// Of the file.
+        public let ino: Int64
+        /// `nil` when id or key have no right length.
+        public let ref: BlockRef?
+    }
+
+    /// Up to `limit` rows of the block table in order of their numbers, after row `after`; `next` is what to pass for the following ones,
+    /// `nil` at the end. For what goes through all blocks without holding them.
+    public func blockRows(after: Int64?, limit: Int) throws(FlistError) -> (rows: [BlockRow], next: Int64?) {
+        try withConnection { connection in
+            let number = connection.schema.blockRowid
+            let statement = try connection.database.prepare(
+                "select \(FlistConnection.blockColumns), ino, \(number) from block where \(number) > ? order by \(number) limit ?")
+            statement.bind(after ?? Int64.min, at: 1)
+            statement.bind(limit, at: 2)
+            var rows: [BlockRow] = []
+            var last: Int64?
+            while try statement.step() {
+                last = statement.integer(3)
+                var ref: BlockRef?
+                if case (let id?, let key?) = FlistConnection.block(statement) {
+                    ref = BlockRef(id: id, key: key, coding: try self.coding(of: id))
+                }
+                rows.append(BlockRow(ino: statement.integer(2) ?? 0, ref: ref))
+            }
+            return (rows, rows.count < limit ? nil : last)
+        }
+    }
+
     /// Sums over the tables, read once from end to end.
     public func totals() throws(FlistError) -> FlistTotals {
         var totals = try withConnection { connection in

@@ -16,12 +16,34 @@ public final class DirStore: BlockingChunkSink {
     /// Nothing is created before the first chunk is stored.
     public init(path: String) { self.path = path }
 
-    /// - Parameter url: `dir:///absolute/path`, taken literally (no %-escapes, as rfs writes it).
+    /// - Parameter url: `dir:///absolute/path`; %-escapes are decoded unless a directory of the literal name exists.
     public init(url: String) throws {
         guard url.hasPrefix("dir:///"), !url.utf8.contains(0) else {
             throw ToolError("\(FlistPath.quoted(Array(url.utf8))): not a directory store (dir:///absolute/path)")
         }
-        path = String(url.dropFirst("dir://".count))
+        let literal = String(url.dropFirst("dir://".count))
+        var status = stat()
+        let isThere = stat(literal, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
+        path = isThere ? literal : Self.decoded(literal) ?? literal
+    }
+
+    /// `nil` when there is no escape, or a wrong one.
+    private static func decoded(_ text: String) -> String? {
+        guard text.utf8.contains(UInt8(ascii: "%")) else { return nil }
+        var out: [UInt8] = []
+        var bytes = Array(text.utf8)[...]
+        while let byte = bytes.popFirst() {
+            guard byte == UInt8(ascii: "%") else {
+                out.append(byte)
+                continue
+            }
+            guard let decoded = Hex.decode(String(decoding: bytes.prefix(2), as: UTF8.self)), decoded.count == 1, decoded[0] != 0 else {
+                return nil
+            }
+            out.append(decoded[0])
+            bytes = bytes.dropFirst(2)
+        }
+        return String(validating: out, as: UTF8.self)
     }
 
     /// `dir://` with the absolute form of `path`, which need not exist.

@@ -52,7 +52,7 @@ public final class FlistWriter {
         public var rdev: UInt64
         /// Seconds.
         public var mtime: Int64
-        /// Seconds; recorded as equal to mtime when `nil`: a host's own would make every copy of a tree another flist.
+        /// Recorded as equal to mtime when there is none: the host's would make every copy of a tree another flist.
         public var ctime: Int64?
         /// Of a symbolic link.
         public var target: [UInt8]?

@@ -36,7 +36,15 @@ struct FlistAccess {
         }
         guard let path else { throw ControlError.broken("\(name): no such file, and no daemon was asked for it") }
         let flist = try await BlockingThreads(count: 1).run { try FlistFile(path: path) }
-        return FlistAccess(flist: flist, source: try UpstreamSource(flist, stores: stores, opener: opener), temporary: temporary)
+        return FlistAccess(flist: flist, source: try source(flist, stores, opener), temporary: temporary)
+    }
+
+    /// Directories on this machine are read directly, all else by way of the upstreams.
+    private static func source(_ flist: FlistFile, _ stores: [String], _ opener: StoreOpener) throws -> any ChunkSource {
+        let urls = try stores.map { $0.contains("://") ? $0 : try DirStore.url(path: $0) }
+        let routes = urls.isEmpty ? flist.routes : urls.map { Route(url: $0) }
+        if DirStoreSource.covers(routes) { return DirStoreSource(routes: routes) }
+        return try UpstreamSource(flist, stores: stores, opener: opener)
     }
 
     private static func throughDaemon(_ name: String, local: String?, _ client: ControlClient) async throws -> FlistAccess {

@@ -25,4 +25,23 @@ enum Interrupt {
 
     /// - Throws: `Interrupted` once it was requested.
     static func check() throws { if isRequested { throw Interrupted() } }
+
+    /// Runs `body`; Ctrl-C cancels it, and is thrown once it has ended.
+    static func cancelling<R: Sendable>(_ body: @escaping @Sendable () async throws -> R) async throws -> R {
+        cleanUpFirst()
+        let task = Task { try await body() }
+        let watch = Task {
+            while !isRequested { try await Task.sleep(for: .milliseconds(50)) }
+            task.cancel()
+        }
+        defer { watch.cancel() }
+        do {
+            let result = try await task.value
+            try check()
+            return result
+        } catch {
+            try check()
+            throw error
+        }
+    }
 }

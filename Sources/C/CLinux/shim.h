@@ -9,3 +9,4 @@
 
 extern int accept4(int, struct sockaddr *, socklen_t *, int);
 extern int syncfs(int);
+extern int renameat2(int, const char *, int, const char *, unsigned int);

@@ -24,33 +24,23 @@ enum Extraction {
     static func run(_ name: String, _ options: ExtractOptions, stores: [String], client: ControlClient?) async throws {
         Interrupt.cleanUpFirst()
         let access = try await FlistAccess.open(name, stores: stores, client: client)
-        let blocks = BlockReader(access.source)
-        let task = Task {
+        let (flist, blocks) = (access.flist, BlockReader(access.source))
+        defer { withExtendedLifetime(access) {} }
+        let report = try await Interrupt.cancelling {
             let bar = Mutex(ProgressBar("extracting"))
-            return try await FlistExtractor.extract(access.flist, options, blocks: { try await blocks.plainBlock($0) }) { progress in
+            return try await FlistExtractor.extract(flist, options, from: blocks) { progress in
                 let note = "\(progress.files) files, \(Terminal.size(progress.bytes))"
                 bar.withLock { $0.show(done: progress.bytes, of: 0, note: note) }
             }
         }
-        let watch = Task {
-            while !Interrupt.isRequested { try await Task.sleep(for: .milliseconds(50)) }
-            task.cancel()
-        }
-        defer { watch.cancel() }
-        let report: ExtractReport
-        do {
-            report = try await task.value
-        } catch {
-            try Interrupt.check()
-            throw error
-        }
-        try Interrupt.check()
         for note in report.notes { Terminal.error("chunkmesh: note: \(note)") }
         for problem in report.problems { Terminal.error("chunkmesh: left out: \(problem)") }
         if report.problemCount > report.problems.count {
             Terminal.error("chunkmesh: and \(report.problemCount - report.problems.count) more")
         }
-        Terminal.error("\(report.files) files, \(report.directories) directories, \(report.links) links, \(Terminal.size(report.bytes))")
+        Terminal.error(
+            "\(report.files) files, \(report.directories) directories, \(report.links) links, \(Terminal.size(report.bytes))"
+                + (report.kept > 0 ? "; \(report.kept) were there already" : ""))
         if report.problemCount > 0 { throw ExitCode(1) }
     }
 }

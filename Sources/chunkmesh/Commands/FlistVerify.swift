@@ -4,6 +4,7 @@ import ControlClient
 import ControlModel
 import Flist
 import FlistTools
+import Synchronization
 
 extension FlistCommand {
     struct Verify: AsyncParsableCommand {
@@ -28,20 +29,29 @@ extension FlistCommand {
                 report = try client.post(try client.open(flist) + "/verify?on=\(on.rawValue)", OpenRequest?.none)
             }
             if options.json { try Terminal.json(report) }
-            for problem in report.problems { Terminal.error("chunkmesh: chunk \(problem.chunk): \(problem.reason)") }
+            for problem in report.problems {
+                let file = problem.file.map { " (\($0))" } ?? ""
+                Terminal.error("chunkmesh: " + (problem.chunk.isEmpty ? "" : "chunk \(problem.chunk): ") + problem.reason + file)
+            }
             if !options.json { Terminal.out("\(report.good) of \(report.chunks) chunks are there and right") }
             if report.good < report.chunks || !report.problems.isEmpty { throw ExitCode(1) }
         }
 
         private func alone() async throws -> FlistVerification {
             let access = try await FlistAccess.open(flist, stores: store, client: nil)
-            var bar = ProgressBar("verifying")
-            let report = try await FlistVerifier.verify(access.flist, source: access.source) { done, all in
-                bar.show(done: UInt64(done), of: UInt64(all), note: "\(done)/\(all) chunks")
+            let (file, source) = (access.flist, access.source)
+            defer { withExtendedLifetime(access) {} }
+            let report = try await Interrupt.cancelling {
+                let bar = Mutex(ProgressBar("verifying"))
+                return try await FlistVerifier.verify(file, source: source) { done, all in
+                    bar.withLock { $0.show(done: UInt64(done), of: UInt64(all), note: "\(done)/\(all) chunks") }
+                }
             }
-            var problems = report.missing.map { FlistVerification.Problem(chunk: $0.hex, reason: "missing") }
-            problems += report.bad.map { .init(chunk: $0.id.hex, reason: $0.reason) }
+            var problems = report.missing.map { FlistVerification.Problem(chunk: $0.hex, reason: "missing", file: report.files[$0]) }
+            problems += report.bad.map { .init(chunk: $0.id.hex, reason: $0.reason, file: report.files[$0.id]) }
             problems += report.problems.map { .init(chunk: "", reason: $0) }
+            let more = report.missingCount + report.badCount + report.problemCount - problems.count
+            if more > 0 { problems.append(.init(chunk: "", reason: "and \(more) more")) }
             return FlistVerification(chunks: report.chunks, good: report.goodChunks, problems: problems)
         }
     }
