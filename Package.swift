@@ -67,6 +67,10 @@ let package = Package(
         // Pure: no I/O, no clock.
         .target(name: "BlockCodec", dependencies: ["CCrypto", "CSnappy", "CZstd", "ChunkModel"], swiftSettings: settings),
         .target(name: "Flist", dependencies: ["BlockCodec", "ChunkModel", "SQLiteFile"], swiftSettings: settings),
+        .target(
+            name: "LegacyFlist",
+            dependencies: ["Archives", "ChunkModel", "Flist", "SQLiteFile", .product(name: "Yams", package: "Yams")],
+            swiftSettings: settings),
         .target(name: "Gossip", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: pure),
         .target(name: "PeerProtocol", dependencies: ["CSodium", "ChunkModel", "MeshKeys"], swiftSettings: pure),
         .target(name: "FetchPlanner", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: pure),
@@ -96,7 +100,7 @@ let package = Package(
             name: "MeshNode",
             dependencies: [
                 "BlockingThreads", "ChunkModel", "ChunkStore", "ControlModel", "FetchPlanner", "Flist", "Gossip",
-                "GossipTransport",
+                "GossipTransport", "LegacyFlist",
                 "MeshKeys", "NodeConfiguration", "PeerExchange", "PeerProtocol", "ReadAPI", "SQLiteFile", "UpstreamStores", lifecycle, log,
             ], swiftSettings: besideNIO),
 
@@ -108,7 +112,7 @@ let package = Package(
             name: "chunkmesh",
             dependencies: [
                 "BlockCodec", "BlockingThreads", "ChunkModel", "ControlClient", "ControlModel", "Flist", "FlistTools", "HubServer",
-                "MeshKeys",
+                "LegacyFlist", "MeshKeys",
                 "NodeConfiguration",
                 "UpstreamStores", arguments, log,
             ], swiftSettings: besideNIO),
@@ -124,6 +128,9 @@ let package = Package(
         .testTarget(name: "ArchivesTests", dependencies: ["Archives"], swiftSettings: settings),
         .testTarget(name: "BlockCodecTests", dependencies: ["BlockCodec", "ChunkModel"], swiftSettings: settings),
         .testTarget(name: "FlistTests", dependencies: ["BlockCodec", "ChunkModel", "Flist", "SQLiteFile"], swiftSettings: settings),
+        .testTarget(
+            name: "LegacyFlistTests",
+            dependencies: ["BlockCodec", "ChunkModel", "Flist", "FlistTools", "LegacyFlist", "SQLiteFile"], swiftSettings: settings),
         .testTarget(
             name: "FlistToolsTests", dependencies: ["BlockCodec", "ChunkModel", "Flist", "FlistTools", "SQLiteFile"],
             swiftSettings: settings),
