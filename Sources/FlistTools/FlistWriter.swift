@@ -17,7 +17,7 @@ public final class FlistWriter {
         CREATE TABLE route (start integer, end integer, url VARCHAR(2048));
         """
 
-    private let database: SQLiteDatabase
+    let database: SQLiteDatabase
     private let inode: SQLiteStatement
     private let extra: SQLiteStatement
     private let block: SQLiteStatement
@@ -140,6 +140,7 @@ public final class FlistWriter {
     func copy(_ values: [FlistValue], to table: FlistFile.Table) throws {
         let statement =
             switch table {
+            case .problem: try problemStatement()
             case .inode: inode
             case .extra: extra
             case .block: block

@@ -29,7 +29,9 @@ import Testing
             #expect(json.status == 1)
             let document = try json.json()
             #expect(document.int("added") == 1 && document.int("changed") == 1 && document.int("removed") == 0)
-            #expect(document.int("toPull.chunks") == 2 && document.int("toPull.plainBytes") == 9 && document.int("toPull.storedBytesOfChunks") == 2)
+            #expect(
+                document.int("toPull.chunks") == 2 && document.int("toPull.plainBytes") == 9
+                    && document.int("toPull.storedBytesOfChunks") == 2)
             #expect(document.list("changes").map { $0.text("path") } == ["/d/new\nline", "/f"])
             #expect(try await bench.alone("flist", "diff", a, a, "--exit-code").status == 0)
             #expect(try await bench.alone("flist", "diff", a, bench.sub("none.fl")).status == 1)
@@ -53,7 +55,10 @@ import Testing
             #expect(tagged.status == 0 && tagged.errors.contains("sign the flist again"))
             #expect(try await bench.alone("flist", "tags", merged).lines == ["k = c", "version = 1=2"])
             #expect(try await bench.alone("flist", "tags", merged, "remove", "k", "-o", bench.sub("n.fl")).status == 0)
-            #expect(try await bench.alone("flist", "tags", bench.sub("n.fl"), "--json").json().list("tags").map { $0.text("key") } == ["version"])
+            #expect(
+                try await bench.alone("flist", "tags", bench.sub("n.fl"), "--json").json().list("tags").map { $0.text("key") } == [
+                    "version"
+                ])
             #expect(try await bench.alone("flist", "tags", merged).lines.count == 2)
             #expect(try await bench.alone("flist", "tags", merged, "remove", "none").status == 1)
             for wrong in [["set", "novalue"], ["drop", "k"], ["set"], ["set", "codec=zstd"], ["remove", "codec"]] {
@@ -112,7 +117,8 @@ import Testing
             // One entry is no good: it is named, and the rest is there.
             #expect(converted.status == 1 && converted.errorLines.count == 1 && converted.errors.contains("etc/new"))
             let report = try converted.json()
-            #expect(report.text("image") == "thing:1" && report.int("layers") == 3 && report.int("files") == 3 && report.int("problems") == 1)
+            #expect(
+                report.text("image") == "thing:1" && report.int("layers") == 3 && report.int("files") == 3 && report.int("problems") == 1)
             #expect(converted.text.contains(#""image.cmd":"[\"sh\"]""#))
             let unpacked = try await bench.alone("flist", "unpack", bench.sub("i.fl"), bench.sub("out"))
             #expect(unpacked.status == 0, "\(unpacked.errors)")

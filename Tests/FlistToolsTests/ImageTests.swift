@@ -48,7 +48,8 @@ enum TestImage {
         -> (report: ImageReport, flist: FlistFile)
     {
         var options = ImageOptions(
-            image: image, session: PackSession.Options(output: scratch.sub(name + ".fl"), stores: [try PackStore(argument: scratch.sub("store"))]))
+            image: image,
+            session: PackSession.Options(output: scratch.sub(name + ".fl"), stores: [try PackStore(argument: scratch.sub("store"))]))
         change(&options)
         let report = try ImageConverter.convert(options)
         return (report, try FlistFile(path: scratch.sub(name + ".fl")))
@@ -79,7 +80,8 @@ enum TestImage {
         var walker = FlistWalker(flist, below: flist.root())
         while case .entry(let visit)? = try walker.next() { #expect(visit.entry.parent < visit.entry.ino) }
         _ = try convert(scratch.sub("image"), scratch, name: "again")
-        #expect(FileManager.default.contents(atPath: scratch.sub("again.fl")) == FileManager.default.contents(atPath: scratch.sub("out.fl")))
+        #expect(
+            FileManager.default.contents(atPath: scratch.sub("again.fl")) == FileManager.default.contents(atPath: scratch.sub("out.fl")))
     }
 
     @Test func whatUpperLayersHideIsNotStored() throws {
@@ -111,7 +113,9 @@ enum TestImage {
             """, "docker", at: scratch.sub("image.tar"))
         let (report, flist) = try convert(scratch.sub("image.tar"), scratch)
         #expect(try paths(flist) == ["/f dir", "/link file", "/s2 symlink", "/second file"])
-        #expect(report.problemCount == 2 && report.problems.contains { $0.hasPrefix("lost: ") } && report.problems.contains { $0.hasPrefix("self: ") })
+        #expect(
+            report.problemCount == 2 && report.problems.contains { $0.hasPrefix("lost: ") }
+                && report.problems.contains { $0.hasPrefix("self: ") })
         let blocks = try ["/link", "/second"].map { try flist.blocks(of: flist.resolve(Array($0.utf8))) }
         #expect(blocks[0].count == 1 && blocks[0] == blocks[1])
         let entry = try flist.resolve(Array("/second".utf8))
@@ -136,7 +140,8 @@ enum TestImage {
         // The upper layer's directory hides the link, which is followed by nobody.
         #expect(
             try paths(flist) == [
-                "/abs file", "/d dir", "/d/f file", "/lib dir", "/lib/evil file", "/loop symlink", "/null chrdev", "/ping file", "/pipe fifo",
+                "/abs file", "/d dir", "/d/f file", "/lib dir", "/lib/evil file", "/loop symlink", "/null chrdev", "/ping file",
+                "/pipe fifo",
             ])
         #expect(report.problemCount == 7, "\(report.problems)")
         #expect(report.attributes == 1 && report.notes.contains { $0.hasPrefix("ping: ") && $0.contains("security.capability") })
@@ -151,7 +156,8 @@ enum TestImage {
             if format == "docker", part == "manifest" { continue }
             let scratch = try Scratch()
             try TestImage.make(
-                #"{"break": "\#(part)", "layers": [{"compress": "none", "entries": [{"name": "f", "data": "x"}]}]}"#, format, at: scratch.sub("image"))
+                #"{"break": "\#(part)", "layers": [{"compress": "none", "entries": [{"name": "f", "data": "x"}]}]}"#, format,
+                at: scratch.sub("image"))
             let text = message { _ = try convert(scratch.sub("image"), scratch) }
             #expect(text.contains("damaged image"), "\(format): \(text)")
             #expect(try FileManager.default.contentsOfDirectory(atPath: scratch.path).filter { $0.hasPrefix("out") } == [])

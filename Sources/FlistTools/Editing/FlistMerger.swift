@@ -41,7 +41,7 @@ public enum FlistMerger {
         for (index, flist) in flists.enumerated().reversed() {
             try add(flist, as: Int64(index + 1), to: tree, &report, check)
         }
-        let routes = self.routes(of: flists, &report)
+        let routes = self.routes(of: flists)
         var tags = try TagChanges(set: flists.flatMap(\.tags)).applied(to: [])
         tags.removeAll { $0.key == FlistTag.codec }
         if let coding, coding != .rfs { tags.append(FlistTag(key: FlistTag.codec, value: coding.name)) }
@@ -49,7 +49,8 @@ public enum FlistMerger {
 
         var gathered = report
         let written = try NewFlist.write(output) { writer in
-            for route in routes { try writer.add(route: route) }
+            if routes.contains(where: { !$0.isPlain }) { try writer.addIndexTables(routes) }
+            for route in routes where !route.isCache { try writer.add(route: route) }
             for tag in tags { try writer.add(tag: tag) }
             return try write(tree, of: flists, to: writer, &gathered, check)
         }
@@ -115,20 +116,9 @@ public enum FlistMerger {
     }
 
     /// The routes of all flists, in their order, each one once.
-    private static func routes(of flists: [FlistFile], _ report: inout MergeReport) -> [Route] {
+    private static func routes(of flists: [FlistFile]) -> [Route] {
         var seen: Set<Route> = []
-        var routes: [Route] = []
-        for flist in flists {
-            for route in flist.routes where !route.isCache {
-                if route.range.byteCount > 1 {
-                    report.notes.append(
-                        "\(shown(flist)): the range \(route.range) is recorded as \(route.range.firstBytes), of whole first bytes")
-                }
-                let recorded = Route(range: ChunkRange(firstBytes: route.range.firstBytes), url: route.url)
-                if seen.insert(recorded).inserted { routes.append(recorded) }
-            }
-        }
-        return routes
+        return flists.flatMap(\.routes).filter { seen.insert($0).inserted }
     }
 
     /// The one codec of all blocks with ids of 32 bytes; `nil` when there are none. Legacy blocks go with every codec.

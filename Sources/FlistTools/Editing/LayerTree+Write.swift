@@ -37,7 +37,8 @@ extension LayerTree {
                 case .fifo, .socket, .charDevice, .blockDevice: 0
                 }
             return FlistWriter.Row(
-                ino: ino, parent: parentIno, name: name, size: bytes, uid: entry.uid, gid: entry.gid, mode: type | UInt32(entry.permissions),
+                ino: ino, parent: parentIno, name: name, size: bytes, uid: entry.uid, gid: entry.gid,
+                mode: type | UInt32(entry.permissions),
                 rdev: entry.rdev, mtime: entry.mtime, ctime: entry.ctime, target: entry.target)
         }
     }

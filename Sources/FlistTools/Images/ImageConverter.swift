@@ -65,18 +65,20 @@ public enum ImageConverter {
     /// - Parameter progress: called for each piece that is read, and while stores work; when it throws, converting stops, and there is no
     ///   flist.
     /// - Throws: `ToolError` when there can be no flist: the image is damaged or not there, a store doesn't work.
-    public static func convert(_ options: ImageOptions, progress: @escaping (ImageProgress) throws -> Void = { _ in }) throws -> ImageReport {
+    public static func convert(_ options: ImageOptions, progress: @escaping (ImageProgress) throws -> Void = { _ in }) throws -> ImageReport
+    {
+        let keeper = ImageReportKeeper(progress)
         do {
-            return try run(options, progress)
+            return try run(options, keeper)
         } catch let error as ArchiveError {
-            throw ToolError(error.message)
+            // A reader of archives tells in its own words why it could not go on.
+            throw keeper.stop ?? ToolError(error.message)
         } catch let error as SQLiteError {
             throw ToolError.scratch(error)
         }
     }
 
-    private static func run(_ options: ImageOptions, _ progress: @escaping (ImageProgress) throws -> Void) throws -> ImageReport {
-        let keeper = ImageReportKeeper(progress)
+    private static func run(_ options: ImageOptions, _ keeper: ImageReportKeeper) throws -> ImageReport {
         let blobs = try ImageBlobs(path: options.image, limits: options.limits) { try keeper.check() }
         let image = try ImageIndex.find(blobs, name: options.name, platform: options.platform, limits: options.limits)
         keeper.progress.bytesTotal = image.layers.reduce(0) { $0 &+ UInt64(clamping: $1.size) }
@@ -155,11 +157,12 @@ public enum ImageConverter {
         let inflated = try compression.inflating(whole, label: label, limit: limits.bytes)
         let watched = plain?.stream.watching(inflated) ?? inflated
         // No bytes at all are no archive to a reader of archives, but an empty layer.
-        let (start, unpacked) = try peeking({ buffer in
-            let count = try watched(buffer)
-            bytes += Int64(count)
-            return count
-        }, 1)
+        let (start, unpacked) = try peeking(
+            { buffer in
+                let count = try watched(buffer)
+                bytes += Int64(count)
+                return count
+            }, 1)
         var members = 0
         if !start.isEmpty {
             let tar = try TarReader(
@@ -194,13 +197,16 @@ public enum ImageConverter {
         }
         head.removeSubrange(filled...)
         var left = head
-        return (head, { buffer in
-            guard !left.isEmpty else { return try source(buffer) }
-            let count = min(left.count, buffer.count)
-            buffer.copyBytes(from: left.prefix(count))
-            left.removeFirst(count)
-            return count
-        })
+        return (
+            head,
+            { buffer in
+                guard !left.isEmpty else { return try source(buffer) }
+                let count = min(left.count, buffer.count)
+                buffer.copyBytes(from: left.prefix(count))
+                left.removeFirst(count)
+                return count
+            }
+        )
     }
 
     // MARK: The flist
@@ -242,7 +248,15 @@ final class ImageReportKeeper {
         set { report.whiteouts = newValue }
     }
 
-    func check() throws { try tell(progress) }
+    /// What the caller stopped with.
+    private(set) var stop: (any Error)?
+
+    func check() throws {
+        do { try tell(progress) } catch {
+            stop = error
+            throw error
+        }
+    }
 
     func problem(_ path: [UInt8], _ text: String) {
         report.problemCount += 1

@@ -106,7 +106,7 @@ struct ImageIndex {
             }
         }
         // Of variants of one architecture the latest one.
-        if left.count > 1, Set(left.map(\.names)).count == 1, left.allSatisfy({ $0.platform != nil }) {
+        if left.count > 1, Set(left.map(\.names)).count == 1, Set(left.compactMap(\.platform)).count == left.count {
             left.sort { ($0.platform?.variant ?? "") < ($1.platform?.variant ?? "") }
             return left[left.count - 1]
         }

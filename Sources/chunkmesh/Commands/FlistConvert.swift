@@ -1,10 +1,8 @@
 import ArgumentParser
 import BlockCodec
-import BlockingThreads
 import ChunkModel
 import Flist
 import FlistTools
-import Synchronization
 
 extension FlistCommand {
     struct Convert: AsyncParsableCommand {
@@ -26,7 +24,8 @@ extension FlistCommand {
         @Option(help: ArgumentHelp("[XX-YY=]URL to record in place of the stores' own. May be repeated.", valueName: "URL")) var route:
             [String] = []
         @Option(help: ArgumentHelp("KEY=VALUE to record. May be repeated.", valueName: "TAG")) var tag: [String] = []
-        @Option(name: .customLong("image"), help: ArgumentHelp("Which one, where there are several.", valueName: "NAME[:TAG]")) var name: String?
+        @Option(name: .customLong("image"), help: ArgumentHelp("Which one, where there are several.", valueName: "NAME[:TAG]")) var name:
+            String?
         @Option(
             help: ArgumentHelp("Default: this machine's, where there are images for several.", valueName: "OS/ARCH[/VARIANT]"),
             transform: { text in
@@ -48,7 +47,6 @@ extension FlistCommand {
         }
 
         func run() async throws {
-            Interrupt.cleanUpFirst()
             var session = PackSession.Options(output: output, stores: try store.map { try PackStore(argument: $0, open: Stores.openSink) })
             session.routes = try route.map { argument in
                 let (range, url) = try PackStore.split(argument)
@@ -63,74 +61,7 @@ extension FlistCommand {
             var options = ImageOptions(image: image, session: session)
             (options.name, options.platform) = (name, platform)
             (options.limits.entries, options.limits.bytes) = (maxEntries, maxBytes)
-            let bar = Mutex(ProgressBar("converting"))
-            let report: ImageReport
-            do {
-                let chosen = options
-                report = try await BlockingThreads(count: 1).run {
-                    try ImageConverter.convert(chosen) { progress in
-                        try Interrupt.check()
-                        guard progress.bytesTotal > 0 else { return }
-                        bar.withLock {
-                            $0.show(
-                                done: progress.bytesDone, of: progress.bytesTotal,
-                                note: "\(Terminal.size(progress.bytesDone)) of \(Terminal.size(progress.bytesTotal)) of layers")
-                        }
-                    }
-                }
-            } catch {
-                try Interrupt.check()
-                throw error
-            }
-            bar.withLock { $0.end(done: report.bytes, of: report.bytes, note: Terminal.size(report.bytes)) }
-            show(report)
-            if report.problemCount > 0 { throw ExitCode(1) }
-        }
-
-        private func show(_ report: ImageReport) {
-            for note in report.notes { Terminal.error("chunkmesh: note: \(note)") }
-            for problem in report.problems { Terminal.error("chunkmesh: left out: \(problem)") }
-            if report.problemCount > report.problems.count {
-                Terminal.error("chunkmesh: and \(report.problemCount - report.problems.count) more")
-            }
-            if FlistEditor.hasSignature(output) {
-                Terminal.error("chunkmesh: note: \(output).minisig does not fit the new bytes: sign the flist again")
-            }
-            if json {
-                try? Terminal.json(Summary(output, report))
-                return
-            }
-            let name = FlistPath.quoted(Array((report.name ?? report.digest).utf8))
-            Terminal.out(
-                "\(output): \(name), \(report.layers) layers: \(report.entries) entries, \(report.files) files, \(Terminal.size(report.bytes)) in \(report.blocks) blocks; \(report.newChunks) new chunks, \(Terminal.size(report.newBytes)) stored"
-            )
-        }
-
-        private struct Summary: Encodable {
-            let flist: String
-            let image: String?
-            let digest: String
-            let platform: String?
-            let layers: Int
-            let entries: Int
-            let files: Int
-            let directories: Int
-            let bytes: UInt64
-            let blocks: Int
-            let newChunks: Int
-            let newBytes: UInt64
-            let hiddenEntries: Int
-            let whiteouts: Int
-            let tags: [String: String]
-            let problems: Int
-
-            init(_ output: String, _ report: ImageReport) {
-                (flist, image, digest, platform) = (output, report.name, report.digest, report.platform)
-                (layers, entries, files, directories) = (report.layers, report.entries, report.files, report.directories)
-                (bytes, blocks, newChunks, newBytes) = (report.bytes, report.blocks, report.newChunks, report.newBytes)
-                (hiddenEntries, whiteouts, problems) = (report.hiddenEntries, report.whiteouts, report.problemCount)
-                tags = Dictionary(report.tags.map { ($0.key, $0.value) }) { first, _ in first }
-            }
+            try await ImageConversion.run(options, json: json)
         }
     }
 }

@@ -3,10 +3,12 @@ import BlockingThreads
 import ChunkModel
 import Flist
 import FlistTools
+import LegacyFlist
 
 extension FlistCommand {
     struct Inspect: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Shows what an flist holds: sums, routes, tags, and what is wrong with it.")
+        static let configuration = CommandConfiguration(
+            abstract: "Shows what an flist holds: sums, routes, tags, and what is wrong with it.")
 
         @Argument(help: "Local file, http(s) URL, or known name.") var flist: String
         @Flag(help: "All entries, one a line.") var tree = false
@@ -40,6 +42,7 @@ extension FlistCommand {
                         } : nil)
                 if showsChunks, !hasChunks { stream?.beginList("chunks") }
                 summary.path = name
+                if case .legacy = try FlistFormat(path: file.path) { summary.format = "legacy" }
                 try stream?.end(with: summary)
                 return summary
             }
@@ -86,7 +89,8 @@ extension FlistCommand {
             case .blockDevice(let major, let minor): (kind, size) = ("b", "\(major):\(minor)")
             }
             let padding = String(repeating: " ", count: max(0, 12 - size.count))
-            return "\(kind)\(Diff.octal(entry.permissions)) \(entry.uid):\(entry.gid)\t\(padding)\(size) \(entry.mtime) \(FlistPath.quoted(path))\(link)"
+            return
+                "\(kind)\(Diff.octal(entry.permissions)) \(entry.uid):\(entry.gid)\t\(padding)\(size) \(entry.mtime) \(FlistPath.quoted(path))\(link)"
         }
 
         private struct ChunkLine: Encodable {
