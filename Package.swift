@@ -63,7 +63,7 @@ let package = Package(
         .target(name: "Minisign", dependencies: ["CSodium", "ChunkModel"], swiftSettings: settings),
         .target(name: "SQLiteFile", dependencies: ["CSQLite"], swiftSettings: settings),
         .target(name: "BlockingThreads", swiftSettings: settings),
-        .target(name: "Archives", dependencies: ["CArchive", "CZlib"], swiftSettings: settings),
+        .target(name: "Archives", dependencies: ["CArchive", "CZlib", "CZstd"], swiftSettings: settings),
 
         // Pure: no I/O, no clock.
         .target(name: "BlockCodec", dependencies: ["CCrypto", "CSnappy", "CZstd", "ChunkModel"], swiftSettings: settings),
@@ -78,7 +78,8 @@ let package = Package(
 
         // I/O.
         .target(
-            name: "FlistTools", dependencies: ["BlockCodec", "BlockingThreads", "CLinux", "ChunkModel", "Flist", "SQLiteFile"],
+            name: "FlistTools",
+            dependencies: ["Archives", "BlockCodec", "BlockingThreads", "CCrypto", "CLinux", "ChunkModel", "Flist", "SQLiteFile"],
             swiftSettings: settings),
         .target(name: "ChunkStore", dependencies: ["CLinux", "ChunkModel", "SQLiteFile", log], swiftSettings: settings),
         .target(

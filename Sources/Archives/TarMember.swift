@@ -25,6 +25,13 @@ public struct TarMember: Hashable, Sendable {
     public let gid: UInt32
     /// Seconds since 1970.
     public let mtime: Int64
+    /// Names of its extended attributes, whose values are not read; at most `maxAttributes`.
+    public let attributes: [String]
+    /// Where its headers begin in the archive without compression: a reader of the bytes from there on finds it as the first member.
+    public let offset: Int64
+
+    /// Names of `attributes`; further ones are left out.
+    public static let maxAttributes = 64
 
     /// The path without `./` at its start, slashes repeated or at its end, and `.` between slashes.
     public var plainPath: [UInt8] {

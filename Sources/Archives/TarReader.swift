@@ -155,7 +155,19 @@ public final class TarReader {
             path: path, kind: kind, size: kind == .file ? max(0, archive_entry_size(entry)) : 0,
             permissions: UInt16(truncatingIfNeeded: archive_entry_perm(entry) & 0o7777),
             uid: UInt32(truncatingIfNeeded: archive_entry_uid(entry)), gid: UInt32(truncatingIfNeeded: archive_entry_gid(entry)),
-            mtime: Int64(archive_entry_mtime(entry)))
+            mtime: Int64(archive_entry_mtime(entry)), attributes: attributes(entry), offset: archive_read_header_position(archive))
+    }
+
+    private func attributes(_ entry: OpaquePointer) -> [String] {
+        var names: [String] = []
+        archive_entry_xattr_reset(entry)
+        var name: UnsafePointer<CChar>?
+        var value: UnsafeRawPointer?
+        var size = 0
+        while names.count < TarMember.maxAttributes, archive_entry_xattr_next(entry, &name, &value, &size) == ARCHIVE_OK, let found = name {
+            names.append(String(cString: found))
+        }
+        return names.sorted()
     }
 
     private func bytes(_ text: UnsafePointer<CChar>?, _ what: String) throws(ArchiveError) -> [UInt8] {

@@ -11,7 +11,11 @@ public enum FlistValue: Hashable, Sendable {
 
 extension FlistFile {
     /// The tables whose rows are copied when an flist is written anew.
-    public enum Table: Sendable { case inode, extra, block }
+    public enum Table: Sendable {
+        case inode, extra, block
+        /// What could not be used of a flist of another format that this one was made from (`FlistIndexTables`).
+        case problem
+    }
 
     /// Calls `body` with each row of a table in the order of its row numbers, reachable or not, good or refused: for copies that read
     /// exactly as the original does. Columns come in the order of FORMATS.md §1.1.
@@ -28,6 +32,9 @@ extension FlistFile {
             case .extra:
                 guard connection.schema.hasExtra else { return }
                 (columns, count, name, order) = ("ino, data", 2, "extra", "ino")
+            case .problem:
+                guard connection.problemRows != nil else { return }
+                (columns, count, name, order) = ("parent, name, reason, kept", 4, FlistIndexTables.problems, "rowid")
             case .block: (columns, count, name, order) = ("ino, id, key", 3, "block", connection.schema.blockRowid)
             }
             let rows = try connection.database.prepare("select \(columns) from \(name) order by \(order)")

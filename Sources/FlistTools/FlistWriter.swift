@@ -17,7 +17,7 @@ public final class FlistWriter {
         CREATE TABLE route (start integer, end integer, url VARCHAR(2048));
         """
 
-    private let database: SQLiteDatabase
+    let database: SQLiteDatabase
     private let inode: SQLiteStatement
     private let extra: SQLiteStatement
     private let block: SQLiteStatement
@@ -140,6 +140,7 @@ public final class FlistWriter {
     func copy(_ values: [FlistValue], to table: FlistFile.Table) throws {
         let statement =
             switch table {
+            case .problem: try problemStatement()
             case .inode: inode
             case .extra: extra
             case .block: block
@@ -156,11 +157,14 @@ public final class FlistWriter {
     }
 
     /// Gives the blocks of the file `source`, as far as they were added, to the file `ino` too.
-    func copyBlocks(of source: Int64, to ino: Int64) throws {
+    ///
+    /// - Returns: how many they are.
+    func copyBlocks(of source: Int64, to ino: Int64) throws -> Int {
         let statement = try database.prepare("INSERT INTO block (ino, id, key) SELECT ?, id, key FROM block WHERE ino = ? ORDER BY rowid")
         statement.bind(ino, at: 1)
         statement.bind(source, at: 2)
         try statement.run()
+        return database.changes
     }
 
     /// Writes all that is left; nothing may be added afterwards.

@@ -151,6 +151,11 @@ public final class PackSession {
         try pipeline.add(buffer, of: ino)
     }
 
+    /// Gives the blocks of `source` to the file `ino` too; those that are in the stores, so `drain()` first.
+    public func copyBlocks(of source: Int64, to ino: Int64) throws {
+        state.totals.blocks += try state.writer.copyBlocks(of: source, to: ino)
+    }
+
     /// Leaves out the blocks that the file `ino` has or gets.
     public func dropBlocks(of ino: Int64) { state.dropped.insert(ino) }
 

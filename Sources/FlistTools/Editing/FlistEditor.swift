@@ -6,7 +6,7 @@ internal import Glibc
 ///
 /// Inodes, link targets and blocks are copied row by row, those that readers refuse too, in their order: the new file reads exactly as the
 /// original does, and its chunks have the same numbers in the mesh. The original is only read, and nothing of its schema gets into the
-/// copy: tables, columns, indexes and triggers that `.fl` does not know stay behind.
+/// copy: tables, columns, indexes and triggers that neither `.fl` nor this program knows stay behind.
 public enum FlistEditor {
     /// Bytes of a tag's key and value, and of a route's URL: what readers take note of (rfs declares less, and keeps no limit).
     public static let maxKeyBytes = 1024
@@ -29,10 +29,14 @@ public enum FlistEditor {
         guard routes.count <= FlistFile.maxRouteRows else { throw ToolError("more than \(FlistFile.maxRouteRows) routes") }
         try flist.checkIntegrity()
         try NewFlist.write(output, like: flist.path) { writer in
-            for route in routes { try writer.add(route: route) }
+            // What was converted from a legacy flist keeps what it says beyond an .fl.
+            var isConverted = routes.contains { !$0.isPlain }
+            try flist.forEachRow(of: .problem) { _ in isConverted = true }
+            if isConverted { try writer.addIndexTables(routes) }
+            for route in routes where !route.isCache { try writer.add(route: route) }
             for tag in tags { try writer.add(tag: tag) }
             var rows = 0
-            for table in [FlistFile.Table.inode, .extra, .block] {
+            for table in [FlistFile.Table.inode, .extra, .block, .problem] {
                 try flist.forEachRow(of: table) { values in
                     rows += 1
                     if rows % rowsBetweenChecks == 0 { try check() }
@@ -56,9 +60,6 @@ public enum FlistEditor {
         let shown = FlistPath.quoted(Array(route.url.utf8.prefix(200)))
         guard route.url.contains("://"), (1...maxURLBytes).contains(route.url.utf8.count), !route.url.utf8.contains(0) else {
             throw ToolError("route \(shown): not the URL of a store (such as https://hub.example.org or dir:///srv/hub)")
-        }
-        guard route.range.byteCount == 1 else {
-            throw ToolError("route \(shown): an .fl compares the first byte of ids only, not the range \(route.range)")
         }
     }
 }

@@ -41,7 +41,7 @@ public enum FlistMerger {
         for (index, flist) in flists.enumerated().reversed() {
             try add(flist, as: Int64(index + 1), to: tree, &report, check)
         }
-        let routes = self.routes(of: flists, &report)
+        let routes = self.routes(of: flists)
         var tags = try TagChanges(set: flists.flatMap(\.tags)).applied(to: [])
         tags.removeAll { $0.key == FlistTag.codec }
         if let coding, coding != .rfs { tags.append(FlistTag(key: FlistTag.codec, value: coding.name)) }
@@ -49,23 +49,42 @@ public enum FlistMerger {
 
         var gathered = report
         let written = try NewFlist.write(output) { writer in
-            for route in routes { try writer.add(route: route) }
+            if routes.contains(where: { !$0.isPlain }) { try writer.addIndexTables(routes) }
+            for route in routes where !route.isCache { try writer.add(route: route) }
             for tag in tags { try writer.add(tag: tag) }
-            return try tree.write(to: writer, check: check) { layer, ino, path in
-                let flist = flists[Int(layer) - 1]
-                do {
-                    guard let entry = try flist.inode(ino) else { return nil }
-                    return try flist.blocks(of: entry)
-                } catch let error as FlistError where error.code == .badBlocks {
-                    gathered.problem("\(FlistPath.quoted(path)) of \(shown(flist)): \(error.message)")
-                    return nil
-                }
-            }
+            return try write(tree, of: flists, to: writer, &gathered, check)
         }
         report = gathered
         (report.entries, report.files, report.directories) = (written.entries, written.files, written.directories)
-        (report.bytes, report.blocks) = (written.bytes, written.blocks)
+        report.bytes = written.bytes
         return report
+    }
+
+    private static func write(
+        _ tree: LayerTree, of flists: [FlistFile], to writer: FlistWriter, _ report: inout MergeReport, _ check: () throws -> Void
+    ) throws -> WrittenTree {
+        var written = WrittenTree()
+        var nextIno: Int64 = 1
+        try tree.walk(check: check) { found in
+            if found.entry.kind == .file {
+                let flist = flists[Int(found.layer) - 1]
+                do {
+                    guard let entry = try flist.inode(found.entry.content) else { return 0 }
+                    for ref in try flist.blocks(of: entry) {
+                        try writer.add(ref, to: nextIno)
+                        report.blocks += 1
+                    }
+                } catch let error as FlistError where error.code == .badBlocks {
+                    report.problem("\(FlistPath.quoted(found.path)) of \(shown(flist)): \(error.message)")
+                    return 0
+                }
+            }
+            defer { nextIno += 1 }
+            try writer.add(found.row(nextIno))
+            written.count(found.entry)
+            return nextIno
+        }
+        return written
     }
 
     private static func add(
@@ -87,6 +106,7 @@ public enum FlistMerger {
                     switch try tree.place(LayerTree.Entry(visit.entry), name: visit.entry.name, in: parent, layer: layer) {
                     case .new(let new): id = new
                     case .united(let directory): id = try tree.node(directory)?.isOpen(to: layer) == true ? directory : 0
+                    case .replaced(_, let new): id = new
                     case .hidden, .conflict: break
                     }
                 }
@@ -96,20 +116,9 @@ public enum FlistMerger {
     }
 
     /// The routes of all flists, in their order, each one once.
-    private static func routes(of flists: [FlistFile], _ report: inout MergeReport) -> [Route] {
+    private static func routes(of flists: [FlistFile]) -> [Route] {
         var seen: Set<Route> = []
-        var routes: [Route] = []
-        for flist in flists {
-            for route in flist.routes where !route.isCache {
-                if route.range.byteCount > 1 {
-                    report.notes.append(
-                        "\(shown(flist)): the range \(route.range) is recorded as \(route.range.firstBytes), of whole first bytes")
-                }
-                let recorded = Route(range: ChunkRange(firstBytes: route.range.firstBytes), url: route.url)
-                if seen.insert(recorded).inserted { routes.append(recorded) }
-            }
-        }
-        return routes
+        return flists.flatMap(\.routes).filter { seen.insert($0).inserted }
     }
 
     /// The one codec of all blocks with ids of 32 bytes; `nil` when there are none. Legacy blocks go with every codec.

@@ -55,6 +55,8 @@ final class LayerTree {
     enum Placed {
         /// It is in the tree now, under this number.
         case new(Int64)
+        /// It took the place of an entry of its own layer, which had the first number; it has the second.
+        case replaced(Int64, Int64)
         /// A directory that was there already, from this or an upper layer.
         case united(Int64)
         /// An upper layer hides it.
@@ -70,6 +72,7 @@ final class LayerTree {
             perms INTEGER NOT NULL, uid INTEGER NOT NULL, gid INTEGER NOT NULL, size INTEGER NOT NULL, mtime INTEGER NOT NULL,
             ctime INTEGER, rdev INTEGER NOT NULL, target BLOB, content INTEGER NOT NULL, UNIQUE (parent, name));
         """
+    private static let entryColumns = "kind, perms, uid, gid, size, mtime, ctime, rdev, target, content"
     private static let nodeColumns = "id, kind, top, attributes, closed, self_closed, content"
 
     private let scratch: ScratchDatabase
@@ -79,6 +82,8 @@ final class LayerTree {
     private let fill: SQLiteStatement
     private let close: SQLiteStatement
     private let children: SQLiteStatement
+    private let whole: SQLiteStatement
+    private let drop: SQLiteStatement
     private var nextID: Int64 = 2
 
     init() throws {
@@ -93,8 +98,10 @@ final class LayerTree {
                 + " WHERE id = ?")
         close = try scratch.prepare("UPDATE node SET closed = max(closed, ?1), self_closed = max(self_closed, ?2) WHERE id = ?3")
         children = try scratch.prepare(
-            "SELECT name, id, kind, perms, uid, gid, size, mtime, ctime, rdev, target, content, top FROM node"
+            "SELECT name, id, \(Self.entryColumns), top FROM node"
                 + " WHERE parent = ? AND name > ? AND kind <> 0 ORDER BY name LIMIT ?")
+        whole = try scratch.prepare("SELECT \(Self.entryColumns) FROM node WHERE id = ?")
+        drop = try scratch.prepare("DELETE FROM node WHERE id = ?")
         try add(LayerTree.root, parent: 0, name: [], kind: .directory, layer: 0)
     }
 
@@ -128,10 +135,22 @@ final class LayerTree {
 
     /// The root's attributes; those that a directory gets which no layer tells about when there are none.
     func rootEntry() throws -> Entry {
-        let row = try scratch.prepare(
-            "SELECT kind, perms, uid, gid, size, mtime, ctime, rdev, target, content FROM node WHERE id = \(Self.root)")
-        _ = try row.step()
-        return Self.entry(row, from: 0)
+        try entry(Self.root) ?? Entry(kind: .directory, permissions: 0o755, uid: 0, gid: 0, mtime: 0)
+    }
+
+    /// The path of an entry from the root, without a slash in front.
+    func path(of id: Int64) throws -> [UInt8] {
+        let up = try scratch.prepare("SELECT parent, name FROM node WHERE id = ?")
+        var names: [[UInt8]] = []
+        var at = id
+        while at != Self.root {
+            up.bind(at, at: 1)
+            defer { up.reset() }
+            guard try up.step(), let parent = up.integer(0), let name = up.bytes(1) else { break }
+            names.append(name)
+            at = parent
+        }
+        return Array(names.reversed().joined(separator: [UInt8(ascii: "/")]))
     }
 
     // MARK: Layers
@@ -166,10 +185,28 @@ final class LayerTree {
             return .hidden
         case .file, .symlink, .fifo, .socket, .charDevice, .blockDevice:
             guard node.top == layer else { return .hidden }
-            // As in any archive, what comes later counts.
-            try write(entry, to: node.id, top: layer, layer: layer)
-            return .new(node.id)
+            // As in any archive, what comes later counts; under another number, since blocks may be under way under this one.
+            try remove(node.id)
+            let id = try add(nil, parent: parent, name: name, kind: entry.kind, layer: layer)
+            try write(entry, to: id, top: layer, layer: layer)
+            return .replaced(node.id, id)
         }
+    }
+
+    /// The entry with the number `id`.
+    func entry(_ id: Int64) throws -> Entry? {
+        whole.bind(id, at: 1)
+        defer { whole.reset() }
+        return try whole.step() ? Self.entry(whole, from: 0) : nil
+    }
+
+    /// Puts other attributes, size and content on an entry that `place` made, which stays what it is.
+    func update(_ id: Int64, _ entry: Entry, layer: Int64) throws { try write(entry, to: id, top: layer, layer: layer) }
+
+    /// Takes out an entry that is no directory, as if it had never come.
+    func remove(_ id: Int64) throws {
+        drop.bind(id, at: 1)
+        try drop.run()
     }
 
     /// The directory `name` on the way to an entry of `layer`; made when there is none.

@@ -3,6 +3,7 @@ import BlockingThreads
 import ChunkModel
 import Flist
 import FlistTools
+import LegacyFlist
 
 extension FlistCommand {
     struct Tags: AsyncParsableCommand {
@@ -83,6 +84,9 @@ enum FlistRewriting {
     ) async throws {
         guard let path = FlistName.localFile(name) else {
             throw ToolError("\(name): no such file (only a local flist can be changed)")
+        }
+        if case .legacy = try FlistFormat(path: path) {
+            throw ToolError("\(Terminal.quoted(name)): a legacy .flist is not changed: make an .fl of it first (chunkmesh flist convert)")
         }
         Interrupt.cleanUpFirst()
         let target = output ?? path
