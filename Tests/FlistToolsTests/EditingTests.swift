@@ -41,7 +41,7 @@ struct SmallTree {
         try make(at: scratch.sub(name))
         var options = PackOptions(
             directory: scratch.sub(name), output: scratch.sub(name + ".fl"), stores: [try PackStore(argument: scratch.sub(store))])
-        options.tags = tags
+        options.session.tags = tags
         #expect(try FlistPacker.pack(options).problems == [])
         return try FlistFile(path: scratch.sub(name + ".fl"))
     }

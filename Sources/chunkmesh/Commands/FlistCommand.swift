@@ -5,6 +5,6 @@ struct FlistCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "flist", abstract: "Makes and looks into flists.",
         subcommands: [
-            Pack.self, Unpack.self, Inspect.self, Verify.self, Diff.self, Merge.self, Tags.self, Routes.self,
+            Pack.self, Unpack.self, Inspect.self, Verify.self, Diff.self, Merge.self, Tags.self, Routes.self, Convert.self,
         ])
 }
