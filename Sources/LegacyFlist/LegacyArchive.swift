@@ -11,6 +11,27 @@ enum LegacyArchive {
     static let maxMembers = 100_000
     private static let copyBytes = 1 << 20
 
+    /// Members by which a container image is known.
+    private static let imageMembers: Set = ["manifest.json", "index.json", "oci-layout", "repositories"]
+
+    /// Whether the database comes before anything that says that this is a container image.
+    static func holdsDatabase(_ archive: String, check: () throws -> Void) throws -> Bool {
+        let label = FlistPath.quoted(Array(archive.utf8))
+        do {
+            let tar = try TarReader(
+                path: archive, label: label, limits: ArchiveLimits(unpackedBytes: maxUnpackedBytes, members: maxMembers))
+            while let member = try tar.next() {
+                try check()
+                let name = String(decoding: member.plainPath, as: UTF8.self)
+                if name == "flistdb.sqlite3" { return true }
+                if imageMembers.contains(name) || name.hasPrefix("blobs/") { return false }
+            }
+            return false
+        } catch let error as ArchiveError {
+            throw FlistError(error.code == .unreadable ? .unreadable : .damaged, error.message)
+        }
+    }
+
     /// Writes the database to `path`, an empty file.
     ///
     /// Where a name occurs again, the later member counts, as it does for programs that extract one over the other. A link of that name, or

@@ -4,6 +4,15 @@ public import Flist
 /// Makes an `.fl` of a legacy flist without touching its chunks: the block rows keep their ids and keys of 16 bytes. This program reads such
 /// a file like any other; rfs does not.
 public enum LegacyConverter {
+    /// Whether the file is an archive with an flist's database, as far as its members are looked at: those before the database, and up to
+    /// one that container images have. Blocks.
+    ///
+    /// - Throws: `FlistError` when it is an archive that cannot be read.
+    public static func isLegacy(_ path: String, check: () throws -> Void = {}) throws -> Bool {
+        guard case .legacy = try FlistFormat(path: path) else { return false }
+        return try LegacyArchive.holdsDatabase(path, check: check)
+    }
+
     /// Blocks.
     ///
     /// - Parameters:

@@ -80,4 +80,26 @@ import Testing
             #expect(refused.status == 1 && !FileManager.default.fileExists(atPath: bench.sub("x.fl")), "\(refused.errors)")
         }
     }
+
+    /// With --store all blocks are coded as rfs does, and the old store is not needed any more.
+    @Test func convertWithNewChunks() async throws {
+        try await withBench { bench in
+            let old = try Fixtures.path("legacy/rich.flist")
+            let blocks = "dir://" + (try Fixtures.path("legacy/blocks"))
+            let made = try await bench.alone(
+                "flist", "convert", old, "-o", bench.sub("new.fl"), "--store", "dir://" + bench.sub("store"), "--from", blocks)
+            #expect(made.status == 0, "\(made.errors)")
+            #expect(try bench.chunkFiles(in: bench.sub("store")).count > 100)
+            let unpacked = try await bench.alone("flist", "unpack", bench.sub("new.fl"), bench.sub("new"))
+            let reference = try await bench.alone("flist", "unpack", old, bench.sub("old"), "--store", blocks)
+            #expect(unpacked.status == 0 && reference.status == 0, "\(unpacked.errors)")
+            try await bench.expectSame(bench.sub("old/dup"), bench.sub("new/dup"))
+            #expect(try await bench.alone("flist", "verify", bench.sub("new.fl")).status == 0)
+            // A block that is not there: no flist.
+            let lacking = try await bench.alone(
+                "flist", "convert", Fixtures.path("malformed-legacy/block-missing.flist"), "-o", bench.sub("lack.fl"), "--store",
+                "dir://" + bench.sub("store2"), "--from", "dir://" + Fixtures.path("malformed-legacy/blocks-block-missing"))
+            #expect(lacking.status == 1 && !FileManager.default.fileExists(atPath: bench.sub("lack.fl")), "\(lacking.errors)")
+        }
+    }
 }

@@ -15,10 +15,10 @@ import Testing
             + segments.joined().flatMap { word in (0..<8).map { UInt8(truncatingIfNeeded: word >> (8 * UInt64($0))) } }
     }
     private func structPointer(_ offset: Int, data: Int, pointers: Int) -> UInt64 {
-        UInt64(truncatingIfNeeded: offset) & 0x3fff_ffff << 2 | UInt64(data) << 32 | UInt64(pointers) << 48
+        (UInt64(truncatingIfNeeded: offset) & 0x3fff_ffff) << 2 | UInt64(data) << 32 | UInt64(pointers) << 48
     }
     private func listPointer(_ offset: Int, kind: Int, count: Int) -> UInt64 {
-        1 | UInt64(truncatingIfNeeded: offset) & 0x3fff_ffff << 2 | UInt64(kind) << 32 | UInt64(count) << 35
+        1 | (UInt64(truncatingIfNeeded: offset) & 0x3fff_ffff) << 2 | UInt64(kind) << 32 | UInt64(count) << 35
     }
     private func far(_ segment: Int, _ word: Int, isDouble: Bool = false) -> UInt64 {
         2 | (isDouble ? 4 : 0) | UInt64(word) << 3 | UInt64(segment) << 32

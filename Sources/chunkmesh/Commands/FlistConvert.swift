@@ -7,25 +7,32 @@ import FlistTools
 extension FlistCommand {
     struct Convert: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Makes an flist of a container image: an archive of docker save, or an OCI layout.",
+            abstract: "Makes an .fl of a legacy .flist, or of a container image.",
             discussion: """
-                IMAGE is a file (docker save IMAGE -o FILE, or an archive of an OCI layout; also compressed) or the directory of an OCI layout. \
-                Its layers are put upon each other as overlay file systems do, with whiteouts; what is hidden is not stored. Entrypoint, \
-                environment and the like become tags (image.entrypoint, image.env, ...). Digests are checked before there is an flist.
+                A legacy .flist without --store: no chunk moves, the .fl names the chunks that are there by their ids of 16 bytes; chunkmesh reads \
+                it, rfs does not. With --store all content is fetched, coded as rfs does, and stored there; then rfs reads it too.
+                A container image is a file (docker save IMAGE -o FILE, or an archive of an OCI layout; also compressed) or the directory of an \
+                OCI layout. Its layers are put upon each other as overlay file systems do, with whiteouts; what is hidden is not stored. \
+                Entrypoint, environment and the like become tags (image.entrypoint, image.env, ...). Digests are checked before there is an flist.
+                Passwords are not recorded unless --keep-passwords says so.
                 """)
 
-        @Argument(help: "Archive or directory with the image.") var image: String
+        @Argument(help: "A legacy .flist, an archive with an image, or the directory of an OCI layout.") var source: String
         @Option(name: .shortAndLong, help: ArgumentHelp("The flist to write.", valueName: "OUT.fl")) var output: String
         @Option(
             help: ArgumentHelp(
                 "[XX-YY=]URL of a directory (dir:///path, or a path), zdb, redis, s3, s3s or server; XX-YY: first bytes of chunk ids, in hex. May be repeated.",
                 valueName: "URL"))
-        var store: [String]
-        @Option(help: ArgumentHelp("[XX-YY=]URL to record in place of the stores' own. May be repeated.", valueName: "URL")) var route:
-            [String] = []
+        var store: [String] = []
+        @Option(
+            help: ArgumentHelp(
+                "Read the chunks of a legacy .flist from there instead of its own routes. May be repeated.", valueName: "URL"))
+        var from: [String] = []
+        @Option(
+            help: ArgumentHelp("[XX-YY=]URL to record in place of the stores' own, or the flist's. May be repeated.", valueName: "URL"))
+        var route: [String] = []
         @Option(help: ArgumentHelp("KEY=VALUE to record. May be repeated.", valueName: "TAG")) var tag: [String] = []
-        @Option(name: .customLong("image"), help: ArgumentHelp("Which one, where there are several.", valueName: "NAME[:TAG]")) var name:
-            String?
+        @Option(help: ArgumentHelp("Which image, where there are several.", valueName: "NAME[:TAG]")) var image: String?
         @Option(
             help: ArgumentHelp("Default: this machine's, where there are images for several.", valueName: "OS/ARCH[/VARIANT]"),
             transform: { text in
@@ -41,27 +48,45 @@ extension FlistCommand {
         @Flag(help: "One JSON document on stdout.") var json = false
 
         func validate() throws {
-            if store.isEmpty { throw ValidationError("--store says where the content goes, such as dir:///srv/hub") }
             for tag in tag where !tag.contains("=") { throw ValidationError("--tag takes KEY=VALUE, not \(tag)") }
+            if store.isEmpty, !from.isEmpty || !tag.isEmpty || blockCodec != .rfs {
+                throw ValidationError("--from, --tag and --block-codec go with --store")
+            }
             guard maxEntries > 0, maxBytes > 0 else { throw ValidationError("--max-entries and --max-bytes take numbers above 0") }
         }
 
         func run() async throws {
-            var session = PackSession.Options(output: output, stores: try store.map { try PackStore(argument: $0, open: Stores.openSink) })
-            session.routes = try route.map { argument in
+            let routes = try route.map { argument in
                 let (range, url) = try PackStore.split(argument)
                 return Route(range: ChunkRange(firstBytes: range), url: url)
             }
+            if let path = FlistName.localFile(source), try await LegacyConversion.applies(to: path) {
+                guard image == nil, platform == nil else {
+                    throw ValidationError("--image and --platform are for container images; \(source) is a legacy .flist")
+                }
+                if store.isEmpty {
+                    return try await LegacyConversion.keepingChunks(path, to: output, routes: routes, keepPasswords: keepPasswords, json: json)
+                }
+                return try await LegacyConversion.recoding(path, try session(routes), from: from, json: json)
+            }
+            if store.isEmpty { throw ValidationError("--store says where the content of an image goes, such as dir:///srv/hub") }
+            if !from.isEmpty { throw ValidationError("--from is for legacy flists") }
+            var options = ImageOptions(image: source, session: try session(routes))
+            (options.name, options.platform) = (image, platform)
+            (options.limits.entries, options.limits.bytes) = (maxEntries, maxBytes)
+            try await ImageConversion.run(options, json: json)
+        }
+
+        private func session(_ routes: [Route]) throws -> PackSession.Options {
+            var session = PackSession.Options(output: output, stores: try store.map { try PackStore(argument: $0, open: Stores.openSink) })
+            session.routes = routes
             session.tags = tag.map { text in
                 let equals = text.firstIndex(of: "=")!
                 return FlistTag(key: String(text[..<equals]), value: String(text[text.index(after: equals)...]))
             }
             session.keepPasswords = keepPasswords
             session.coding = blockCodec.coding
-            var options = ImageOptions(image: image, session: session)
-            (options.name, options.platform) = (name, platform)
-            (options.limits.entries, options.limits.bytes) = (maxEntries, maxBytes)
-            try await ImageConversion.run(options, json: json)
+            return session
         }
     }
 }
