@@ -228,7 +228,8 @@ final class CurlTransfer: @unchecked Sendable {
     /// libcurl's words may quote what the server sent; they fit one line and hold no secret.
     private func shown(_ detail: String) -> String {
         var text = UpstreamURL.printable(detail)
-        for secret in request.authorization?.secrets ?? [] where !secret.isEmpty && text.contains(secret) { text = "failed" }
+        // Shorter ones stand in any text.
+        for secret in request.authorization?.secrets ?? [] where secret.utf8.count >= 4 && text.contains(secret) { text = "failed" }
         return text
     }
 

@@ -22,6 +22,8 @@ extension StoreOpener {
             case "zdb", "redis", "ardb": self = .zdb(try ZDBAddress(url))
             case "s3+tls", "s3s+tls":
                 throw .unusable(line: "\(UpstreamURL.label(of: url)): no tool agrees on \(scheme)://; for S3 over TLS write s3s://")
+            case _ where scheme.isEmpty || !scheme.allSatisfy(\.isSchemeCharacter) || scheme.utf8.count == url.utf8.count:
+                throw .unusable(line: "\(UpstreamURL.label(of: url)): not the URL of a store")
             default: throw .unusable(line: "\(UpstreamURL.label(of: url)): stores of the kind \(scheme):// are not supported")
             }
         }
@@ -29,7 +31,7 @@ extension StoreOpener {
         /// Without credentials.
         var label: String {
             switch self {
-            case .directory(let url): url
+            case .directory(let url): UpstreamURL.label(of: url)
             case .http(let url): url.label
             case .s3(let url): url.label
             case .server(let url): url.label

@@ -74,13 +74,8 @@ struct UpstreamURL: Sendable {
             start += rest[..<end.upperBound]
             rest = rest[end.upperBound...]
         }
-        if scheme == "http" || scheme == "https" {
-            let authority = rest.prefix { $0 != "/" }
-            if let at = authority.lastIndex(of: "@") { rest = rest[rest.index(after: at)...] }
-        } else if let at = rest.lastIndex(of: "@") {
-            // A secret may hold a slash that should have been written %2F.
-            rest = rest[rest.index(after: at)...]
-        }
+        // Also behind a slash: a secret may hold one that should have been written %2F.
+        if let at = rest.lastIndex(of: "@") { rest = rest[rest.index(after: at)...] }
         return printable(start + rest)
     }
 
@@ -116,7 +111,8 @@ struct Endpoint: Hashable, Sendable {
 }
 
 extension Character {
-    fileprivate var isSchemeCharacter: Bool { isASCII && (isLetter || isNumber || "+-.".contains(self)) }
+    /// Of a URL's scheme (RFC 3986 §3.1).
+    var isSchemeCharacter: Bool { isASCII && (isLetter || isNumber || "+-.".contains(self)) }
 }
 
 extension StringProtocol {

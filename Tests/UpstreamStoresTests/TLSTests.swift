@@ -33,5 +33,16 @@ struct TLSTests {
         defer { unsetenv("CURL_CA_BUNDLE") }
         for _ in 0..<3 { #expect(try await store.fetch(id, pool: ChunkBufferPool()).count == 1_000) }
         #expect(curl.counters.snapshot.connections == 2)
+        // The same place as a bucket and as a block server; without keys a bucket is read anonymously.
+        let flat = try TestFiles.store([1, 2, 3], below: hub.directory, flat: true)
+        try TestFiles.store([1, 2, 3], below: "\(hub.directory)/api/v1/block", flat: true)
+        let opener = StoreOpener(curl: curl)
+        for url in ["s3s://127.0.0.1:\(hub.port)/plain", "server://\(hub.url("plain"))"] {
+            #expect(try await opener.open(url).fetch(flat, pool: ChunkBufferPool()).count == 3, "\(url)")
+        }
+        let plain = StoreOpener(curl: curl, limits: UpstreamLimits(retry: RetryLimits(attempts: 1)))
+        await #expect(throws: UpstreamError.self) {
+            try await plain.open("s3://127.0.0.1:\(hub.port)/plain").fetch(flat, pool: ChunkBufferPool())
+        }
     }
 }
