@@ -6,14 +6,14 @@ internal import UpstreamStores
 /// Settings that change while the node runs.
 extension MeshNode {
     /// Applies what can change of a new configuration: `cache.maxSize`, `cache.minFree`, `upstream.maxRate`, `upstream.concurrency`,
-    /// `trust`, and the credentials, whose file is read again. Blocking for as long as that takes.
+    /// `trust`, and the credentials, whose file is read again.
     ///
     /// - Returns: the keys that were applied, and those that differ but need a restart.
     public func reload(_ new: Configuration) async throws -> (applied: [String], needRestart: [String]) {
         let old = current.value
         var applied: [String] = []
         // First: what cannot be read leaves everything as it was.
-        stores.setCredentials(try UpstreamCredentials.load(file: new.upstream.credentialsFile))
+        stores.setCredentials(try await parts.threads.run { try UpstreamCredentials.load(file: new.upstream.credentialsFile) })
         if new.upstream.credentialsFile != nil || old.upstream.credentialsFile != nil { applied.append("upstream.credentialsFile") }
         if new.cache.maxSize != old.cache.maxSize || new.cache.minFree != old.cache.minFree {
             parts.store.setLimits(maxBytes: Int64(clamping: new.cache.maxSize), minFree: new.cache.minFree.floor)

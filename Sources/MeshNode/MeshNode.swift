@@ -98,7 +98,7 @@ public final class MeshNode: Service {
         let flistCurl = CurlMulti(counters: curl.counters)
         opener = FlistOpener(
             parts: parts, fetcher: fetcher, files: files, catalogue: catalogue,
-            downloads: FlistDownload(curl: flistCurl, opener: stores), signatures: SignatureDownload(curl: flistCurl),
+            downloads: FlistDownload(curl: flistCurl, opener: stores), signatures: SignatureDownload(curl: flistCurl, opener: stores),
             configuredHosts: Set(operators.compactMap(StoreOpener.origin))
         ) { routes in
             guard !(routes.isEmpty || overrides) || !operators.isEmpty else { return nil }

@@ -7,35 +7,32 @@ public struct SignatureDownload: Sendable {
     static let maxPageBytes = 1 << 20
 
     private let curl: CurlMulti
+    private let credentials: CredentialBox
     private let limits: TransferLimits
     private let retry: RetryLimits
     private let random: UpstreamRandom
 
+    /// - Parameter opener: whose credentials are used where the URL has none.
     public init(
-        curl: CurlMulti, limits: TransferLimits = .chunk, retry: RetryLimits = RetryLimits(), random: UpstreamRandom = UpstreamRandom()
+        curl: CurlMulti, opener: StoreOpener? = nil, limits: TransferLimits = .chunk, retry: RetryLimits = RetryLimits(),
+        random: UpstreamRandom = UpstreamRandom()
     ) {
+        credentials = opener?.credentials ?? CredentialBox(UpstreamCredentials(), named: [])
         (self.curl, self.limits, self.retry, self.random) = (curl, limits, retry, random)
     }
 
-    /// Where the signature of the flist at `url` lies; a query stays behind the path.
-    public static func url(of url: String) -> String {
-        let path = url.prefix { $0 != "?" && $0 != "#" }
-        return path + suffix + url[path.endIndex...]
-    }
-
     /// - Parameters:
-    ///   - flist: the flist's own URL, http or https.
+    ///   - flist: the flist's own URL, http or https; the signature's has the suffix behind the path, before a query.
     ///   - maxBytes: a longer body fails.
     /// - Returns: `nil` when there is none (404 or 410).
     public func fetch(of flist: String, maxBytes: Int) async throws(UpstreamError) -> [UInt8]? {
-        let url = Self.url(of: flist)
-        let label = try UpstreamURL(url).label
+        let url = try UpstreamURL(flist)
         var attempt = 1
         while true {
             let failure: UpstreamError
             var retryAfter: Duration?
             do throws(UpstreamError) {
-                return try await once(url, label, maxBytes, &retryAfter)
+                return try await once(url, maxBytes, &retryAfter)
             } catch {
                 failure = error
             }
@@ -47,14 +44,15 @@ public struct SignatureDownload: Sendable {
         }
     }
 
-    private func once(_ url: String, _ label: String, _ maxBytes: Int, _ retryAfter: inout Duration?) async throws(UpstreamError)
-        -> [UInt8]?
-    {
+    private func once(_ url: UpstreamURL, _ maxBytes: Int, _ retryAfter: inout Duration?) async throws(UpstreamError) -> [UInt8]? {
+        let label = url.label + Self.suffix
         let sink = BytesSink(maxBytes: maxBytes)
         let response: CurlResponse
         do throws(TransferFailure) {
             response = try await curl.perform(
-                CurlRequest(url: url, limits: limits, maxBodyBytes: Self.maxPageBytes, priority: .foreground, sink: sink))
+                CurlRequest(
+                    url: url.url(withSuffix: Self.suffix), authorization: credentials.basic(for: url), limits: limits,
+                    maxBodyBytes: Self.maxPageBytes, priority: .foreground, sink: sink))
         } catch {
             if error.isCancellation { throw .cancelled }
             throw .failed(retryable: error.retryable, line: "\(label): \(error.line)")

@@ -1,3 +1,4 @@
+import FlistTools
 import Glibc
 import UpstreamStores
 
@@ -11,5 +12,15 @@ extension StoreOpener {
     static func forCommand(named: [String]) throws -> StoreOpener {
         let file = getenv(credentialsVariable).map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 }
         return StoreOpener(curl: CurlMulti(), credentials: try UpstreamCredentials.load(file: file), named: named)
+    }
+}
+
+extension PackStore {
+    /// The stores of a command line, `[XX-YY=]URL` each, opened for writing with the user's credentials.
+    ///
+    /// - Throws: with one line when nothing can be written to one of them.
+    static func all(_ arguments: [String]) throws -> [PackStore] {
+        let opener = try StoreOpener.forCommand(named: arguments.map { try split($0).rest })
+        return try arguments.map { try PackStore(argument: $0) { try opener.openSink($0) } }
     }
 }

@@ -34,7 +34,7 @@ extension FlistCommand {
         }
 
         func run() async throws {
-            let targets = try to.map { try PackStore(argument: $0, open: Stores.openSink) }
+            let targets = try PackStore.all(to)
             let local = FlistName.localFile(flist) != nil
             let access = try await FlistAccess.open(flist, stores: store, client: local ? nil : try options.client())
             let (file, source) = (access.flist, access.source)

@@ -69,6 +69,9 @@ extension FlistCommand {
                 }
                 return try await LegacyConversion.recoding(path, try session(routes), from: from, json: json)
             }
+            if let path = FlistName.localFile(source), (try? FlistFile(path: path)) != nil {
+                throw ToolError("\(Terminal.quoted(source)): is an .fl already; flist clone copies its chunks to another store")
+            }
             if store.isEmpty { throw ValidationError("--store says where the content of an image goes, such as dir:///srv/hub") }
             if !from.isEmpty { throw ValidationError("--from is for legacy flists") }
             var options = ImageOptions(image: source, session: try session(routes))
@@ -78,7 +81,7 @@ extension FlistCommand {
         }
 
         private func session(_ routes: [Route]) throws -> PackSession.Options {
-            var session = PackSession.Options(output: output, stores: try store.map { try PackStore(argument: $0, open: Stores.openSink) })
+            var session = PackSession.Options(output: output, stores: try PackStore.all(store))
             session.routes = routes
             session.tags = tag.map { text in
                 let equals = text.firstIndex(of: "=")!

@@ -43,7 +43,7 @@ extension FlistCommand {
         func run() async throws {
             Interrupt.cleanUpFirst()
             var options = PackOptions(
-                directory: directory, output: output, stores: try store.map { try PackStore(argument: $0, open: Stores.openSink) })
+                directory: directory, output: output, stores: try PackStore.all(store))
             options.session.routes = try route.map { argument in
                 let (range, url) = try PackStore.split(argument)
                 return Route(range: ChunkRange(firstBytes: range), url: url)

@@ -77,11 +77,13 @@ struct SignedFlist {
             try file.fill(from: client, resource + "/image")
             if needsSignature, let signature = try signature(resource, client) { return (copy, signature) }
         } catch ControlError.noDaemon where isURL {
-            _ = try await FlistDownload(curl: CurlMulti()).fetch(flist, to: file.path)
+            let opener = try StoreOpener.forCommand(named: [])
+            _ = try await FlistDownload(curl: CurlMulti(), opener: opener).fetch(flist, to: file.path)
         }
         // A daemon without trusted keys has not looked there.
         guard needsSignature, isURL,
-            let bytes = try await SignatureDownload(curl: CurlMulti()).fetch(of: flist, maxBytes: MinisignSignature.maxBytes)
+            let bytes = try await SignatureDownload(curl: CurlMulti(), opener: try .forCommand(named: [])).fetch(
+                of: flist, maxBytes: MinisignSignature.maxBytes)
         else { return (copy, nil) }
         do throws(MinisignError) {
             return (copy, try MinisignSignature(bytes))
