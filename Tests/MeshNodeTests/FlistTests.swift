@@ -132,9 +132,9 @@ extension MeshTests {
             #expect(metrics.contains("chunkmesh_store_up{upstream=\"\(mesh.hub.url)\"} 1\n"))
             #expect(!metrics.contains("s3cret") && !upstreams.contains { $0.url.contains("s3cret") })
             // The file is read again; one that is wrong leaves everything as it was.
-            #expect(try node.node.reload(node.configuration).applied == ["upstream.credentialsFile"])
+            #expect(try await node.node.reload(node.configuration).applied == ["upstream.credentialsFile"])
             try Data("default login a password s3cret".utf8).write(to: URL(fileURLWithPath: credentials))
-            #expect { try node.node.reload(node.configuration) } throws: { "\($0)".contains("netrc:1") && !"\($0)".contains("s3cret") }
+            await #expect { try await node.node.reload(node.configuration) } throws: { "\($0)".contains("netrc:1") && !"\($0)".contains("s3cret") }
             await mesh.stop()
         }
 
