@@ -89,11 +89,11 @@ import Testing
             #expect(document.text("format") == "fl" && document.int("blocks") == 3 && document.int("uniqueChunks") == 2)
             #expect(document.int("uniqueBytes") == 9 && document.int("sharedBytes") == 4)
             #expect(document.list("tree").map { $0.text("path") } == ["/f", "/g", "/d", "/d/h"])
-            #expect(document.list("chunks").count == 2 && document.list("chunks").map { $0.int("plainBytes") ?? 0 }.reduce(0, +) == 9)
+            #expect(document.list("chunks").count == 2 && document.list("chunks").map { $0.int("plainBytes") }.reduce(0, +) == 9)
             let shown = try await bench.alone("flist", "inspect", flist, "--tree")
             #expect(shown.status == 0 && shown.lines.contains { $0.hasPrefix("-0644 ") && $0.hasSuffix(" /d/h") })
             let legacy = try await bench.alone("flist", "inspect", Fixtures.path("legacy/rich-router.flist"), "--json").json()
-            #expect(legacy.text("format") == "legacy" && legacy.list("codecs").count == 1 && (legacy.int("routes[0].tier") ?? -1) >= 0)
+            #expect(legacy.text("format") == "legacy" && legacy.list("codecs").count == 1 && legacy.int("routes[0].tier") >= 0)
         }
     }
 
