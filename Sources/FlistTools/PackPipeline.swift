@@ -76,6 +76,8 @@ final class PackPipeline {
             if isLast { sem_post(ready) }
         }
 
+        var isFinished: Bool { results.withLock { $0.left == 0 } }
+
         func wait(check: () throws -> Void) throws -> [Result<Outcome, any Error>?] {
             while true {
                 var end = timespec()
@@ -175,10 +177,16 @@ final class PackPipeline {
         guard !filling.items.isEmpty else { return }
         let batch = Batch(filling.items, plain: filling.plain)
         filling = ([], nil)
-        while head < batches.count, cost + batch.cost > limit { try deliverOldest() }
+        // What is finished is known to the journal at once.
+        while head < batches.count, batches[head].isFinished || cost + batch.cost > limit { try deliverOldest() }
         cost += batch.cost
         batches.append(batch)
         threads.start { [shared] in Self.work(batch, shared) }
+    }
+
+    /// Gives back what is finished, without waiting, up to the first item that is not or that failed.
+    func deliverFinished() {
+        do { while head < batches.count, batches[head].isFinished { try deliverOldest() } } catch {}
     }
 
     private func deliverOldest() throws {
@@ -250,6 +258,7 @@ final class PackPipeline {
             do {
                 var stored = stored
                 for sink in others where try await !sink.contains(ref.id) {
+                    guard !shared.isOver.load(ordering: .relaxed) else { throw CancellationError() }
                     try await sink.store(kept)
                     stored += 1
                 }

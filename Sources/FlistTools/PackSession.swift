@@ -180,6 +180,7 @@ public final class PackSession {
     /// Ends the session without an flist; the journal stays for the next run.
     public func abort() {
         pipeline.cancel()
+        pipeline.deliverFinished()
         state.journal?.flush()
         files.abort()
     }
