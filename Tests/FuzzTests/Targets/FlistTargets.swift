@@ -1,0 +1,47 @@
+import BlockCodec
+import ChunkModel
+@testable import Flist
+
+extension FuzzTarget {
+    /// A whole `.fl` file: opened, checked, and read in every way that a node and the tools read one.
+    static let flist = FuzzTarget(
+        name: "flist", maxLength: 64 << 10, maxMegabytes: 768, maxSeconds: 20,
+        seeds: {
+            ScratchFile.fixtures("malformed", suffix: ".fl", upTo: 10 << 10)
+        },
+        run: { bytes in ScratchFile.with(bytes, suffix: ".fl") { read(flistAt: $0) } })
+
+    private static func read(flistAt path: String) {
+        guard let flist = try? FlistFile(path: path) else { return }
+        try? flist.checkIntegrity()
+        _ = try? flist.uniqueChunks()
+        _ = try? flist.uniqueBlocks()
+        _ = try? flist.totals()
+        var walker = FlistWalker(flist, below: flist.root())
+        var items = 0
+        do throws(FlistError) {
+            while let item = try walker.next() {
+                items += 1
+                switch item {
+                case .problem(let problem): fuzzCheck(!problem.line.isEmpty, "a problem without a line")
+                case .entry(let visit):
+                    let entry = visit.entry
+                    fuzzCheck(FlistPath.refusal(ofName: entry.name) == nil, "a name that is refused was listed")
+                    fuzzCheck(entry.ino != flist.root().ino, "the root is somebody's child")
+                    // The first ones only: each look-up may cost what the whole file does.
+                    guard items < 64 else { continue }
+                    if entry.isFile, let blocks = try? flist.blocks(of: entry) {
+                        fuzzCheck(UInt64(blocks.count) <= entry.size, "more blocks than bytes")
+                    }
+                    if let found = try? flist.resolve(visit.path, followLinks: false) {
+                        fuzzCheck(found.name == entry.name, "a path leads to another name")
+                    }
+                    _ = try? flist.resolve(visit.path)
+                }
+            }
+        } catch {
+            fuzzCheck(!error.description.isEmpty, "an error without a line")
+        }
+        _ = try? flist.children(of: flist.root().ino, after: 2, limit: 3)
+    }
+}
