@@ -74,7 +74,9 @@ let package = Package(
             name: "FlistTools", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "Flist", "SQLiteFile"],
             swiftSettings: settings),
         .target(name: "ChunkStore", dependencies: ["CLinux", "ChunkModel", "SQLiteFile", log], swiftSettings: settings),
-        .target(name: "UpstreamStores", dependencies: ["BlockingThreads", "CCurl", "ChunkModel"], swiftSettings: settings),
+        .target(
+            name: "UpstreamStores", dependencies: ["BlockingThreads", "CCurl", "ChunkModel", nioCore, nioPosix],
+            swiftSettings: besideNIO),
         .target(
             name: "GossipTransport", dependencies: ["ChunkModel", "Gossip", "MeshKeys", log, nioCore, nioPosix], swiftSettings: besideNIO),
         .target(name: "PeerExchange", dependencies: ["CLinux", "ChunkModel", "MeshKeys", "PeerProtocol", log], swiftSettings: settings),
@@ -135,7 +137,7 @@ let package = Package(
             swiftSettings: settings),
         .testTarget(
             name: "UpstreamStoresTests", dependencies: ["ChunkModel", "UpstreamStores"],
-            swiftSettings: settings),
+            swiftSettings: besideNIO),
         .testTarget(
             name: "GossipTransportTests", dependencies: ["ChunkModel", "Gossip", "GossipTransport", "MeshKeys", log],
             swiftSettings: settings),

@@ -36,6 +36,7 @@ public final class MeshNode: Service {
     let files: FlistFiles
     let catalogue: CatalogueFile
     let upstreamCounters: UpstreamCounters
+    let stores: StoreOpener
     let decoded = DecodedBlockCache(maxBytes: MeshNode.decodedBytes)
     let siteUpstream: SiteUpstream
     let isRestored = Setting(false)
@@ -83,18 +84,20 @@ public final class MeshNode: Service {
         let rate = ReceiveRate()
         let curl = CurlMulti(rate: rate)
         upstreamCounters = curl.counters
+        let stores = StoreOpener(curl: curl)
+        self.stores = stores
         let operators = configuration.upstream.urls
         let overrides = configuration.upstream.override
         siteUpstream = SiteUpstream(rate, maxRate: configuration.upstream.maxRate)
         parts.upstream.setOperators(
-            operators.isEmpty ? nil : RoutedUpstream(routes: [], operatorURLs: operators, override: true, curl: curl))
+            operators.isEmpty ? nil : RoutedUpstream(routes: [], operatorURLs: operators, override: true, opener: stores))
         opener = FlistOpener(
             parts: parts, fetcher: fetcher, files: files, catalogue: catalogue,
             downloads: FlistDownload(curl: CurlMulti(counters: curl.counters)),
             configuredHosts: Set(operators.compactMap(URLText.host))
         ) { routes in
             guard !(routes.isEmpty || overrides) || !operators.isEmpty else { return nil }
-            return RoutedUpstream(routes: routes, operatorURLs: operators, override: overrides, curl: curl)
+            return RoutedUpstream(routes: routes, operatorURLs: operators, override: overrides, opener: stores)
         }
         let service = PeerService(parts: parts, fetcher: fetcher, files: files, opener: opener)
         exchange = PeerExchange(

@@ -1,6 +1,6 @@
 /// When an upstream that fails is left alone. A value without a clock.
 struct Circuit: Sendable {
-    struct Limits: Sendable {
+    struct Limits: Sendable, Equatable {
         /// Failures in a row after which the upstream rests.
         var failures = 3
         /// The first rest; each further one is twice as long …
@@ -39,6 +39,24 @@ struct Circuit: Sendable {
             state = .probing(rest: rest)
             return .probe
         case .probing: return .resting(.zero, reason: reason)
+        }
+    }
+
+    /// How long the upstream still rests, and why; `nil` when it may be asked. Changes nothing.
+    func rest(now: ContinuousClock.Instant) -> (Duration, reason: String)? {
+        switch state {
+        case .closed: nil
+        case .resting(let until, _): now < until ? (until - now, reason) : nil
+        case .probing: (.zero, reason)
+        }
+    }
+
+    /// In the words of `UpstreamReport`.
+    var health: UpstreamReport.State {
+        switch state {
+        case .closed(0): .well
+        case .closed: .failing
+        case .resting, .probing: .resting
         }
     }
 

@@ -22,6 +22,9 @@ public final class CurlMulti: Sendable {
         worker.start()
     }
 
+    /// What all receiving keeps to together.
+    var rate: ReceiveRate { worker.rate }
+
     deinit { worker.stop() }
 
     /// Performs one GET; ends early when the task is cancelled.

@@ -9,6 +9,8 @@ struct CurlRequest: Sendable {
     /// A longer declared body is refused before its first byte; the sink cuts an undeclared one.
     var maxBodyBytes: Int
     var priority: FetchPriority
+    /// Of the upstream; those of the `CurlMulti` where there are none.
+    var counters: UpstreamCounters?
     /// Takes the body of a 200; other bodies are thrown away.
     var sink: any TransferSink
 }

@@ -35,6 +35,8 @@ final class CurlTransfer: @unchecked Sendable {
 
     // MARK: On the curl thread
 
+    private var counters: UpstreamCounters? { request.counters ?? worker?.counters }
+
     func attach(_ handle: CurlHandle, worker: CurlWorker) {
         self.handle = handle
         self.worker = worker
@@ -80,11 +82,11 @@ final class CurlTransfer: @unchecked Sendable {
     }
 
     /// Takes the handle back and adds up what the transfer cost.
-    func detach(counters: UpstreamCounters) -> CurlHandle? {
+    func detach() -> CurlHandle? {
         guard let handle else { return nil }
         let connections = number(CURLINFO_NUM_CONNECTS)
         let headers = number(CURLINFO_HEADER_SIZE)
-        counters.add {
+        counters?.add {
             $0.connections += connections
             $0.headerBytes += headers
         }
@@ -110,7 +112,7 @@ final class CurlTransfer: @unchecked Sendable {
             return Int(CURL_WRITEFUNC_PAUSE)
         }
         worker.rate.charge(bytes.count)
-        worker.counters.add { $0.bodyBytes += bytes.count }
+        counters?.add { $0.bodyBytes += bytes.count }
         guard number(CURLINFO_RESPONSE_CODE) == 200 else {
             errorBody += bytes.count
             errorBodyCut = errorBody > Self.maxErrorBody

@@ -132,7 +132,7 @@ final class CurlWorker: @unchecked Sendable {
         }
         transfer.attach(handle, worker: self)
         running[transfer.id] = transfer
-        counters.add { $0.requests += 1 }
+        (transfer.request.counters ?? counters).add { $0.requests += 1 }
         let added = curl_multi_add_handle(multi, handle.easy)
         if added != CURLM_OK {
             let line = String(cString: curl_multi_strerror(added))
@@ -155,7 +155,7 @@ final class CurlWorker: @unchecked Sendable {
 
     private func end(_ transfer: CurlTransfer, _ result: Result<CurlResponse, TransferFailure>) {
         running[transfer.id] = nil
-        if let handle = transfer.detach(counters: counters) {
+        if let handle = transfer.detach() {
             curl_multi_remove_handle(multi, handle.easy)
             if idle.count < Self.idleHandles {
                 handle.reset()
@@ -164,7 +164,9 @@ final class CurlWorker: @unchecked Sendable {
                 handle.free()
             }
         }
-        if case .failure(let failure) = result, !failure.isCancellation { counters.add(failure: failure.kind) }
+        if case .failure(let failure) = result, !failure.isCancellation {
+            (transfer.request.counters ?? counters).add(failure: failure.kind)
+        }
         transfer.finish(result)
     }
 

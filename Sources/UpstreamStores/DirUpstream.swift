@@ -7,27 +7,42 @@ public final class DirUpstream: UpstreamStore {
     /// Threads that read; a fetch beyond them waits.
     static let threads = 2
 
-    public let label: String
-    private let directory: String
-    private let counters: UpstreamCounters
+    public var label: String { gate.label }
+    private let directories: [String]
+    private let gate: UpstreamGate
     private let readers = BlockingThreads(count: threads)
 
-    /// - Parameter url: `dir:///absolute/path`, taken literally (no %-escapes, as rfs writes it). The directory need not exist yet.
+    /// - Parameters:
+    ///   - url: `dir:///absolute/path`. The directory need not exist yet.
+    ///   - gate: of this upstream, whose label is the URL.
     /// - Throws: `.unusable` for anything else.
-    public init(url: String, counters: UpstreamCounters = UpstreamCounters()) throws(UpstreamError) {
-        let path = url.hasPrefix("dir://") ? url.dropFirst("dir://".count) : ""
-        guard path.hasPrefix("/"), !path.utf8.contains(0) else {
+    init(url: String, gate: UpstreamGate) throws(UpstreamError) {
+        directories = try Self.paths(of: url)
+        self.gate = gate
+    }
+
+    /// The directories that `dir:///path` may mean: as it stands, which is how rfs reads it, and with %-escapes decoded, which is how a
+    /// path with a space can be written as a URL.
+    ///
+    /// - Returns: one or two.
+    static func paths(of url: String) throws(UpstreamError) -> [String] {
+        let path = url.hasPrefix("dir://") ? String(url.dropFirst("dir://".count)) : ""
+        guard path.hasPrefix("/"), !path.utf8.contains(0), path.utf8.count <= UpstreamURL.maxBytes else {
             throw .unusable(line: "\(UpstreamURL.label(of: url)): a directory store is written dir:///absolute/path")
         }
-        directory = String(path)
-        label = url
-        self.counters = counters
+        guard let decoded = PercentText.decoded(path), decoded != path else { return [path] }
+        return [path, decoded]
     }
 
     public func fetch(_ id: ChunkID, priority: FetchPriority, pool: ChunkBufferPool) async throws(UpstreamError) -> ChunkBuffer {
-        if Task.isCancelled { throw .cancelled }
-        let read = await readers.run { [directory, label, counters] in
-            let result = Result { () throws(UpstreamError) in try Self.read(id, below: directory, label: label, pool: pool) }
+        try await gate.run(priority) { () async throws(AttemptFailure) in try await attempt(id, pool) }
+    }
+
+    /// A directory that fails costs nothing to ask again: it never rests.
+    private func attempt(_ id: ChunkID, _ pool: ChunkBufferPool) async throws(AttemptFailure) -> ChunkBuffer {
+        let counters = gate.counters
+        let read = await readers.run { [directories, label] in
+            let result = Result { () throws(UpstreamError) in try Self.read(id, below: directories, label: label, pool: pool) }
             switch result {
             case .success(let buffer):
                 counters.add {
@@ -39,17 +54,19 @@ public final class DirUpstream: UpstreamStore {
             }
             return result
         }
-        return try read.get()
+        switch read {
+        case .success(let buffer): return buffer
+        case .failure(let error): throw AttemptFailure(error)
+        }
     }
 
-    public func noteBadContent() { counters.add { $0.badContent += 1 } }
+    public func noteBadContent() { gate.noteBadContent() }
 
     /// Blocking.
     private static func read(
-        _ id: ChunkID, below directory: String, label: String, pool: ChunkBufferPool
+        _ id: ChunkID, below directories: [String], label: String, pool: ChunkBufferPool
     ) throws(UpstreamError) -> ChunkBuffer {
-        for layout in [StoreLayout.split, .flat] {
-            let path = "\(directory)/\(layout.name(of: id))"
+        for path in directories.flatMap({ directory in [StoreLayout.split, .flat].map { "\(directory)/\($0.name(of: id))" } }) {
             // Not blocking: opening a fifo would wait for its writer.
             let file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
             guard file >= 0 else {
@@ -59,11 +76,15 @@ public final class DirUpstream: UpstreamStore {
             defer { close(file) }
             return try read(file, id, label: label, pool: pool)
         }
-        var status = stat()
-        guard stat(directory, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else {
+        guard directories.contains(where: isDirectory) else {
             throw .failed(retryable: true, line: "\(label): there is no such directory")
         }
         throw .missing
+    }
+
+    static func isDirectory(_ path: String) -> Bool {
+        var status = stat()
+        return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
     }
 
     private static func read(_ file: Int32, _ id: ChunkID, label: String, pool: ChunkBufferPool) throws(UpstreamError) -> ChunkBuffer {

@@ -59,15 +59,13 @@ public final class RoutedUpstream: UpstreamStore {
         (self.open, self.random) = (open, random)
     }
 
-    /// The stores of this project: `dir://`, `http://` and `https://`.
+    /// With the stores of this project.
     public convenience init(
-        routes: [Route], operatorURLs: [String] = [], override: Bool = false, curl: CurlMulti, transfer: TransferLimits = .chunk,
-        retry: RetryLimits = RetryLimits(), random: UpstreamRandom = UpstreamRandom()
+        routes: [Route], operatorURLs: [String] = [], override: Bool = false, opener: StoreOpener, random: UpstreamRandom = UpstreamRandom()
     ) {
         self.init(routes: routes, operatorURLs: operatorURLs, override: override, random: random) {
             url throws(UpstreamError) -> any UpstreamStore in
-            if url.hasPrefix("dir:") { return try DirUpstream(url: url, counters: curl.counters) }
-            return try HTTPUpstream(url: url, curl: curl, transfer: transfer, retry: retry, random: random)
+            try opener.open(url)
         }
     }
 

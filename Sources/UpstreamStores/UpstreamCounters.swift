@@ -2,7 +2,7 @@ internal import Synchronization
 
 /// What happened upstream since the start of the process.
 public struct UpstreamStatistics: Sendable, Equatable {
-    /// HTTP requests sent, redirects not counted.
+    /// Requests sent, over HTTP or as RESP commands; redirects not counted.
     public var requests = 0
     /// Connections opened; far fewer than requests when connections are kept alive.
     public var connections = 0
@@ -14,6 +14,11 @@ public struct UpstreamStatistics: Sendable, Equatable {
     public var chunks = 0
     /// Bytes read from `dir://` stores.
     public var directoryBytes = 0
+    /// Bytes of values received from zdb and redis.
+    public var valueBytes = 0
+    /// Chunks put into stores, and their bytes.
+    public var storedChunks = 0
+    public var storedBytes = 0
     /// Answers "not here" (HTTP 404, no such file), one for each layout asked.
     public var missing = 0
     /// Attempts made again after a failure.
@@ -29,6 +34,18 @@ public struct UpstreamStatistics: Sendable, Equatable {
 
     /// All failed attempts together.
     public var failureCount: Int { failures.values.reduce(0, +) }
+    /// All bytes that came from stores.
+    public var receivedBytes: Int { bodyBytes + directoryBytes + valueBytes }
+
+    static func += (sum: inout Self, more: Self) {
+        for field in [
+            \.requests, \.connections, \.bodyBytes, \.headerBytes, \.chunks, \.directoryBytes, \.valueBytes, \.storedChunks, \.storedBytes,
+            \.missing, \.retries, \.badContent, \.resting,
+        ] as [WritableKeyPath<Self, Int>] {
+            sum[keyPath: field] &+= more[keyPath: field]
+        }
+        sum.failures.merge(more.failures) { $0 &+ $1 }
+    }
 }
 
 /// What went wrong in one attempt.
@@ -52,14 +69,20 @@ public enum UpstreamFailureKind: String, Sendable, CaseIterable {
     case other
 }
 
-/// Counts of one node, shared by all its upstreams.
+/// Counts of one upstream, or of a whole node with all its upstreams.
 public final class UpstreamCounters: Sendable {
     private let counts = Mutex(UpstreamStatistics())
+    private let whole: UpstreamCounters?
 
-    public init() {}
+    /// - Parameter whole: counts the same again, with what others count.
+    public init(within whole: UpstreamCounters? = nil) { self.whole = whole }
 
     public var snapshot: UpstreamStatistics { counts.withLock { $0 } }
 
-    func add(_ change: (inout UpstreamStatistics) -> Void) { counts.withLock { change(&$0) } }
-    func add(failure kind: UpstreamFailureKind) { counts.withLock { $0.failures[kind, default: 0] += 1 } }
+    func add(_ change: (inout UpstreamStatistics) -> Void) {
+        counts.withLock { change(&$0) }
+        whole?.add(change)
+    }
+
+    func add(failure kind: UpstreamFailureKind) { add { $0.failures[kind, default: 0] += 1 } }
 }

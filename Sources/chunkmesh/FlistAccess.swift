@@ -26,7 +26,7 @@ struct FlistAccess {
                 // Stand-alone then.
             }
         }
-        let curl = CurlMulti()
+        let opener = StoreOpener(curl: CurlMulti())
         var temporary: TemporaryFile?
         var path = local
         if path == nil, name.hasPrefix("http://") || name.hasPrefix("https://") {
@@ -36,7 +36,7 @@ struct FlistAccess {
         }
         guard let path else { throw ControlError.broken("\(name): no such file, and no daemon was asked for it") }
         let flist = try await BlockingThreads(count: 1).run { try FlistFile(path: path) }
-        return FlistAccess(flist: flist, source: try UpstreamSource(flist, stores: stores, curl: curl), temporary: temporary)
+        return FlistAccess(flist: flist, source: try UpstreamSource(flist, stores: stores, opener: opener), temporary: temporary)
     }
 
     private static func throughDaemon(_ name: String, local: String?, _ client: ControlClient) async throws -> FlistAccess {
@@ -85,9 +85,9 @@ struct UpstreamSource: ChunkSource {
     let threads = BlockingThreads()
     let pool = ChunkBufferPool()
 
-    init(_ flist: FlistFile, stores: [String], curl: CurlMulti) throws {
+    init(_ flist: FlistFile, stores: [String], opener: StoreOpener) throws {
         let urls = try stores.map { $0.contains("://") ? $0 : try DirStore.url(path: $0) }
-        upstream = RoutedUpstream(routes: flist.routes, operatorURLs: urls, override: !urls.isEmpty, curl: curl)
+        upstream = RoutedUpstream(routes: flist.routes, operatorURLs: urls, override: !urls.isEmpty, opener: opener)
     }
 
     func chunk(_ id: ChunkID, priority: FetchPriority) async throws -> Chunk? {

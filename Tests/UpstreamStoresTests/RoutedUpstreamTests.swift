@@ -135,7 +135,7 @@ private final class ScriptedStore: UpstreamStore {
             routes: [
                 Route(url: "http://127.0.0.1:1"), Route(url: "dir://\(directory)"),
                 Route(url: "zdb://x/y"),
-            ], curl: curl, retry: RetryLimits(attempts: 1))
+            ], opener: StoreOpener(curl: curl, limits: UpstreamLimits(retry: RetryLimits(attempts: 1))))
         for _ in 0..<5 { #expect(try await store.fetch(id, pool: pool).count == 2) }
         #expect(curl.counters.snapshot.chunks == 5)
     }
