@@ -54,6 +54,7 @@ let package = Package(
         .systemLibrary(name: "CCurl", path: "Sources/C/CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
         .systemLibrary(name: "CZstd", path: "Sources/C/CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
         .systemLibrary(name: "CArchive", path: "Sources/C/CArchive", pkgConfig: "libarchive", providers: [.apt(["libarchive-dev"])]),
+        .systemLibrary(name: "CZlib", path: "Sources/C/CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
         .systemLibrary(name: "CLinux", path: "Sources/C/CLinux"),
 
         // What everything speaks of.
@@ -61,10 +62,15 @@ let package = Package(
         .target(name: "MeshKeys", dependencies: ["CSodium", "ChunkModel"], swiftSettings: settings),
         .target(name: "SQLiteFile", dependencies: ["CSQLite"], swiftSettings: settings),
         .target(name: "BlockingThreads", swiftSettings: settings),
+        .target(name: "Archives", dependencies: ["CArchive", "CZlib"], swiftSettings: settings),
 
         // Pure: no I/O, no clock.
         .target(name: "BlockCodec", dependencies: ["CCrypto", "CSnappy", "CZstd", "ChunkModel"], swiftSettings: settings),
         .target(name: "Flist", dependencies: ["BlockCodec", "ChunkModel", "SQLiteFile"], swiftSettings: settings),
+        .target(
+            name: "LegacyFlist",
+            dependencies: ["Archives", "ChunkModel", "Flist", "SQLiteFile", .product(name: "Yams", package: "Yams")],
+            swiftSettings: settings),
         .target(name: "Gossip", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: pure),
         .target(name: "PeerProtocol", dependencies: ["CSodium", "ChunkModel", "MeshKeys"], swiftSettings: pure),
         .target(name: "FetchPlanner", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: pure),
@@ -95,7 +101,7 @@ let package = Package(
             name: "MeshNode",
             dependencies: [
                 "BlockingThreads", "ChunkModel", "ChunkStore", "ControlModel", "FetchPlanner", "Flist", "Gossip",
-                "GossipTransport",
+                "GossipTransport", "LegacyFlist",
                 "MeshKeys", "NodeConfiguration", "PeerExchange", "PeerProtocol", "ReadAPI", "SQLiteFile", "UpstreamStores", lifecycle, log,
             ], swiftSettings: besideNIO),
 
@@ -106,8 +112,8 @@ let package = Package(
         .executableTarget(
             name: "chunkmesh",
             dependencies: [
-                "BlockingThreads", "ChunkModel", "ControlClient", "ControlModel", "Flist", "FlistTools", "HubServer", "MeshKeys",
-                "NodeConfiguration",
+                "BlockingThreads", "ChunkModel", "ControlClient", "ControlModel", "Flist", "FlistTools", "HubServer", "LegacyFlist",
+                "MeshKeys", "NodeConfiguration",
                 "UpstreamStores", arguments, log,
             ], swiftSettings: besideNIO),
 
@@ -119,8 +125,12 @@ let package = Package(
         .testTarget(name: "ChunkModelTests", dependencies: ["ChunkModel"], swiftSettings: settings),
         .testTarget(name: "MeshKeysTests", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: settings),
         .testTarget(name: "SQLiteFileTests", dependencies: ["SQLiteFile"], swiftSettings: settings),
+        .testTarget(name: "ArchivesTests", dependencies: ["Archives"], swiftSettings: settings),
         .testTarget(name: "BlockCodecTests", dependencies: ["BlockCodec", "ChunkModel"], swiftSettings: settings),
         .testTarget(name: "FlistTests", dependencies: ["BlockCodec", "ChunkModel", "Flist", "SQLiteFile"], swiftSettings: settings),
+        .testTarget(
+            name: "LegacyFlistTests",
+            dependencies: ["BlockCodec", "ChunkModel", "Flist", "FlistTools", "LegacyFlist", "SQLiteFile"], swiftSettings: settings),
         .testTarget(
             name: "FlistToolsTests", dependencies: ["BlockCodec", "ChunkModel", "Flist", "FlistTools", "SQLiteFile"],
             swiftSettings: settings),

@@ -2,7 +2,8 @@ public import ChunkModel
 internal import Glibc
 internal import Synchronization
 
-/// The flist files that the node knows, `flists/HEX.fl` by their digest. They don't count into the quota of the chunks.
+/// The flist files that the node knows, `flists/HEX.fl` by their digest, whatever format they are in. They don't count into the quota of
+/// the chunks. Beside one may lie `HEX.index`: what the node made of it to read it by; it goes with the flist, and is nobody else's.
 ///
 /// Blocking. A file appears under its name only when all its bytes are there and on the device; one user at a time (the holder of the cache
 /// directory's lock), from any thread.
@@ -12,6 +13,7 @@ public final class FlistFiles: Sendable {
     /// Bytes that are read, hashed and written at once.
     static let copyBytes = 1 << 20
     private static let suffix = ".fl"
+    private static let indexSuffix = ".index"
 
     public let directory: String
     private let counter = Atomic<UInt64>(0)
@@ -32,7 +34,20 @@ public final class FlistFiles: Sendable {
         var leftovers: [String] = []
         try Posix.forEachName(in: directory + "/tmp", at: AT_FDCWD) { leftovers.append($0) }
         for name in leftovers { unlink(directory + "/tmp/" + name) }
+        // Indexes whose flist is gone: the process stopped between the two.
+        var orphans: [String] = []
+        try Posix.forEachName(in: directory, at: AT_FDCWD) { file in
+            guard file.hasSuffix(Self.indexSuffix), let digest = FlistDigest(hex: file.dropLast(Self.indexSuffix.count)) else { return }
+            if self.path(of: digest) == nil { orphans.append(file) }
+        }
+        for name in orphans { unlink(directory + "/" + name) }
     }
+
+    /// Where an index of the flist belongs. Nothing need be there.
+    public func indexPath(of digest: FlistDigest) -> String { directory + "/" + digest.hex + Self.indexSuffix }
+
+    /// For files that are being made; swept at the next start.
+    public var scratch: String { directory + "/tmp" }
 
     /// Copies the file at `path` in, hashing it on the way.
     ///
@@ -99,6 +114,7 @@ public final class FlistFiles: Sendable {
     /// - Returns: whether it was there. Whoever has it open keeps reading it.
     @discardableResult
     public func remove(_ digest: FlistDigest) throws -> Bool {
+        unlink(indexPath(of: digest))
         if unlink(name(of: digest)) == 0 { return true }
         let code = errno
         guard code == ENOENT else { throw ChunkStoreError.failed(action: "remove", path: name(of: digest), code: code) }

@@ -12,6 +12,8 @@ final class FlistConnection: @unchecked Sendable {
     private let nameRows: SQLiteStatement?
     private let blockRows: SQLiteStatement?
     private let blockRow: SQLiteStatement
+    /// Of `FlistIndexTables.problems`.
+    let problemRows: SQLiteStatement?
     /// Made upon first use, when the file has no such index.
     private var parentPairs: PairIndex?
     private var blockPairs: PairIndex?
@@ -41,6 +43,7 @@ final class FlistConnection: @unchecked Sendable {
                 "select \(schema.blockRowid) from block indexed by \(index) where ino = ? collate binary and \(schema.blockRowid) > ?"
                     + " order by \(schema.blockRowid) limit ?")
         }
+        problemRows = try Self.problemStatement(database)
         blockRow = try database.prepare("select \(Self.blockColumns), ino from block where \(schema.blockRowid) = ?")
     }
 

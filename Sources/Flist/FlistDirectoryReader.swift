@@ -35,11 +35,12 @@ struct FlistDirectoryReader: Sendable {
     private mutating func next(limit: Int, last: Int64) throws(FlistError) -> FlistPage {
         let position = after
         let directory = directory
-        let (numbers, verdicts) = try flist.withConnection { connection in
+        let (numbers, verdicts, problems) = try flist.withConnection { connection in
             let numbers = try connection.childNumbers(of: directory, after: position, limit: limit).filter { $0 <= last }
-            return (numbers, try numbers.compactMap { try connection.child($0, of: directory) })
+            let verdicts = try numbers.compactMap { try connection.child($0, of: directory) }
+            return (numbers, verdicts, position == nil ? try connection.problems(of: directory) : [])
         }
-        var page = FlistPage()
+        var page = FlistPage(problems: problems)
         for verdict in verdicts {
             switch verdict {
             case .refused(let problem): page.problems.append(problem)

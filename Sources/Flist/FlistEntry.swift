@@ -33,7 +33,7 @@ public struct FlistEntry: Hashable, Sendable {
     public var isFile: Bool { kind == .file }
 }
 
-/// Something that is refused, and left out of listings; the rest of the flist is still used.
+/// Something that is refused, and left out of listings, or that is there and not whole (`isKept`); the rest of the flist is still used.
 public struct EntryProblem: Hashable, Sendable, CustomStringConvertible {
     /// The entry's row; `nil` when the problem belongs to no row.
     public let ino: Int64?
@@ -41,8 +41,12 @@ public struct EntryProblem: Hashable, Sendable, CustomStringConvertible {
     public let path: [UInt8]
     /// What is wrong, without the path.
     public let reason: String
+    /// Whether the entry is listed all the same.
+    public let isKept: Bool
 
-    public init(ino: Int64?, path: [UInt8], reason: String) { (self.ino, self.path, self.reason) = (ino, path, reason) }
+    public init(ino: Int64?, path: [UInt8], reason: String, isKept: Bool = false) {
+        (self.ino, self.path, self.reason, self.isKept) = (ino, path, reason, isKept)
+    }
 
     /// One line for people, the path quoted.
     public var line: String {
@@ -52,7 +56,7 @@ public struct EntryProblem: Hashable, Sendable, CustomStringConvertible {
 
     /// The same problem seen from above: `path` is put into `directory`.
     func inside(_ directory: [UInt8]) -> EntryProblem {
-        EntryProblem(ino: ino, path: FlistPath.joined(directory, path.isEmpty ? [UInt8(ascii: "?")] : path), reason: reason)
+        EntryProblem(ino: ino, path: FlistPath.joined(directory, path.isEmpty ? [UInt8(ascii: "?")] : path), reason: reason, isKept: isKept)
     }
 }
 

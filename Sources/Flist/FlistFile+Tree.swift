@@ -78,6 +78,9 @@ extension FlistFile {
                 limit = min(limit * 2, Self.maxPage)
             }
         }
+        if found == nil, refused == nil {
+            refused = try withConnection { try $0.problems(of: parent) }.first { $0.path == name && !$0.isKept }
+        }
         if found == nil, let refused { throw FlistError(.badEntry, refused.line) }
         return found
     }

@@ -23,6 +23,7 @@ public final class FlistFile: Sendable {
     /// Threads that look things up at once; further ones wait for one of them.
     private static let connectionCount = 3
 
+    /// The flist itself; what is read may be an index made from it.
     public let path: String
     public let routes: [Route]
     public let tags: [FlistTag]
@@ -44,20 +45,28 @@ public final class FlistFile: Sendable {
     }
 
     /// Opens the file and checks that it is an flist with a usable root.
-    public init(path: String) throws(FlistError) {
+    ///
+    /// - Parameter index: an `.fl` that was made from a file of another format, to be read in its place.
+    public init(path: String, index: String? = nil) throws(FlistError) {
         self.path = path
-        try FlistSchema.recognise(path: path)
+        let tables = index ?? path
+        try FlistSchema.recognise(path: tables)
         let shown = FlistPath.quoted(Array(path.utf8))
         do {
-            let first = try FlistConnection(path: path)
+            let first = try FlistConnection(path: tables)
             rootEntry = try Self.checkedRoot(first)
             var notes = first.schema.notes
-            routes = first.schema.hasRoutes ? try Self.readRoutes(first.database, notes: &notes) : []
+            try Self.readNotes(first.database, notes: &notes)
+            if let exact = try Self.readExactRoutes(first.database, notes: &notes) {
+                routes = exact
+            } else {
+                routes = first.schema.hasRoutes ? try Self.readRoutes(first.database, notes: &notes) : []
+            }
             tags = first.schema.hasTags ? try Self.readTags(first.database, notes: &notes) : []
             self.notes = notes
             blockCoding = tags.first { $0.key == FlistTag.codec }.map { BlockCoding(name: $0.value) } ?? .rfs
             var slots = [Slot(first)]
-            while slots.count < Self.connectionCount { slots.append(Slot(try FlistConnection(path: path))) }
+            while slots.count < Self.connectionCount { slots.append(Slot(try FlistConnection(path: tables))) }
             self.slots = slots
         } catch let error as FlistError {
             throw FlistError(error.code, "\(shown): \(error.message)")
@@ -81,7 +90,7 @@ public final class FlistFile: Sendable {
 
     /// Calls `body` with each row of a small table; `limit` of them at most. A row with a value over SQLite's limit is noted and
     /// passed over.
-    private static func forEachRow(
+    static func forEachRow(
         of table: String, columns: String, limit: Int, _ database: SQLiteDatabase, notes: inout [String],
         _ body: (Int, SQLiteStatement, inout [String]) -> Void
     ) throws {
@@ -112,11 +121,9 @@ public final class FlistFile: Sendable {
     private static func readRoutes(_ database: SQLiteDatabase, notes: inout [String]) throws -> [Route] {
         var routes: [Route] = []
         try forEachRow(of: "route", columns: "start, end, url", limit: maxRouteRows, database, notes: &notes) { row, statement, notes in
-            // rfs declares 2,048 bytes.
             guard let start = statement.integer(0).flatMap({ UInt8(exactly: $0) }),
                 let end = statement.integer(1).flatMap({ UInt8(exactly: $0) }), start <= end,
-                let bytes = statement.bytes(2), (1...8192).contains(bytes.count), !bytes.contains(0),
-                let url = String(validating: bytes, as: UTF8.self)
+                let url = routeURL(statement.bytes(2))
             else {
                 notes.append("route \(row) is ignored: not a range within 0 to 255 with a URL")
                 return

@@ -69,7 +69,7 @@ public enum FlistPath {
     }
 
     /// Why `name` cannot be a directory entry, or `nil` (FORMATS.md §4).
-    static func refusal(ofName name: [UInt8]) -> String? {
+    package static func refusal(ofName name: [UInt8]) -> String? {
         if name.isEmpty { return "empty name" }
         if name == [UInt8(ascii: ".")] || name == Array("..".utf8) { return "forbidden name" }
         if name.contains(UInt8(ascii: "/")) { return "name contains a slash" }

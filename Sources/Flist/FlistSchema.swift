@@ -28,22 +28,29 @@ struct FlistSchema {
         let count = pread(file, &head, 100, 0)
         guard count >= 0 else { throw FlistError(.unreadable, "\(shown): \(String(cString: strerror(errno)))") }
         if count >= 2, head[0] == 0x1f, head[1] == 0x8b {
-            throw FlistError(.notFlist, "\(shown): a legacy .flist (gzip data); this version reads .fl files only")
+            throw FlistError(.notFlist, "\(shown): a legacy .flist (gzip data), not an .fl file")
         }
-        guard count >= 16, head.prefix(16).elementsEqual("SQLite format 3\0".utf8) else {
+        guard head.prefix(count).starts(with: "SQLite format 3\0".utf8) else {
             throw FlistError(.notFlist, "\(shown): not an fl file (no SQLite header)")
         }
-        guard count == 100, status.st_size >= 512 else {
-            throw FlistError(.damaged, "\(shown): damaged fl file (only \(status.st_size) bytes)")
+        if let reason = damage(head: Array(head.prefix(count)), size: Int64(status.st_size)) {
+            throw FlistError(.damaged, "\(shown): damaged fl file (\(reason))")
         }
+    }
+
+    /// What is wrong with an SQLite file, as far as its header and its size tell.
+    ///
+    /// - Parameter head: its first 100 bytes, or all that there are.
+    private static func damage(head: [UInt8], size: Int64) -> String? {
+        guard head.count == 100, size >= 512 else { return "only \(size) bytes" }
         // SQLite itself would fill up the rest of a last page that is cut off.
-        func number(_ offset: Int, _ bytes: Int) -> UInt64 { head[offset..<offset + bytes].reduce(0) { $0 << 8 | UInt64($1) } }
+        func number(_ offset: Int, _ bytes: Int) -> Int64 { head[offset..<offset + bytes].reduce(0) { $0 << 8 | Int64($1) } }
         let page = number(16, 2) == 1 ? 65536 : number(16, 2)
-        let size = UInt64(status.st_size)
         let countIsValid = number(24, 4) == number(92, 4)
         guard page >= 512, size % page == 0, !countIsValid || size >= page * number(28, 4) else {
-            throw FlistError(.damaged, "\(shown): damaged fl file (its \(size) bytes are not the pages that its header names)")
+            return "its \(size) bytes are not the pages that its header names"
         }
+        return nil
     }
 
     init(_ database: SQLiteDatabase) throws {
@@ -61,7 +68,7 @@ struct FlistSchema {
         do { _ = try database.prepare("select \(rowid) from block limit 1") } catch let error as SQLiteError where !error.isDamage {
             throw FlistError(.damaged, "not an fl file: table block has no row numbers")
         }
-        if try Self.kind(of: "extra", in: database) != nil {
+        if try database.kind(of: "extra") != nil {
             let extra = try Self.columns(of: "extra", in: database, needed: "ino", "data")
             guard try Self.isRowid("ino", of: "extra", extra, in: database) else {
                 throw FlistError(.damaged, "not an fl file: extra.ino is no INTEGER PRIMARY KEY")
@@ -71,11 +78,11 @@ struct FlistSchema {
             notes.append("no table extra: symbolic links have no targets")
         }
         for (table, columns) in [("route", ["start", "end", "url"]), ("tag", ["key", "value"])] {
-            switch try Self.kind(of: table, in: database) {
+            switch try database.kind(of: table) {
             case nil: notes.append("no table \(table)")
             case .view?: notes.append("\(table) is no table; ignored")
             case .table?:
-                let have = try Self.tableColumns(of: table, in: database)
+                let have = try database.columns(of: table)
                 guard columns.allSatisfy({ name in have.contains { $0.name == name && !$0.hidden } }) else {
                     notes.append("table \(table) lacks a column; ignored")
                     continue
@@ -83,52 +90,18 @@ struct FlistSchema {
                 if table == "route" { hasRoutes = true } else { hasTags = true }
             }
         }
-        parentIndex = try Self.index(on: "parent", of: "inode", in: database)
-        nameIndex = try Self.index(on: "name", of: "inode", in: database)
-        blockIndex = try Self.index(on: "ino", of: "block", in: database)
+        parentIndex = try database.index(on: "parent", of: "inode")
+        nameIndex = try database.index(on: "name", of: "inode")
+        blockIndex = try database.index(on: "ino", of: "block")
     }
 
-    private enum Kind { case table, view }
-    private struct Column {
-        let name: String
-        let type: String
-        let primary: Bool
-        let hidden: Bool
-    }
-
-    /// A real table has pages of its own: views, virtual tables and shadows of them don't count.
-    private static func kind(of table: String, in database: SQLiteDatabase) throws -> Kind? {
-        let statement = try database.prepare("select type, rootpage from sqlite_master where name = '\(table)' collate nocase")
-        var found: Kind?
-        while try statement.step() {
-            switch statement.text(0) {
-            case "table": found = (statement.integer(1) ?? 0) > 0 ? .table : .view
-            case "view": found = found ?? .view
-            default: break
-            }
-        }
-        return found
-    }
-
-    private static func tableColumns(of table: String, in database: SQLiteDatabase) throws -> [Column] {
-        let statement = try database.prepare("pragma table_xinfo(\(table))")
-        var out: [Column] = []
-        while try statement.step() {
-            out.append(
-                Column(
-                    name: statement.text(1)?.lowercased() ?? "", type: statement.text(2)?.uppercased() ?? "",
-                    primary: statement.integer(5) == 1, hidden: statement.integer(6) != 0))
-        }
-        return out
-    }
-
-    private static func columns(of table: String, in database: SQLiteDatabase, needed: String...) throws -> [Column] {
-        switch try kind(of: table, in: database) {
+    private static func columns(of table: String, in database: SQLiteDatabase, needed: String...) throws -> [SQLiteDatabase.Column] {
+        switch try database.kind(of: table) {
         case .table?: break
         case .view?: throw FlistError(.notFlist, "not an fl file: \(table) is no real table")
         case nil: throw FlistError(.notFlist, "not an fl file: no table \(table)")
         }
-        let have = try tableColumns(of: table, in: database)
+        let have = try database.columns(of: table)
         let missing = needed.filter { name in !have.contains { $0.name == name && !$0.hidden } }
         guard missing.isEmpty else {
             throw FlistError(.notFlist, "not an fl file: table \(table) lacks column \(missing.joined(separator: ", "))")
@@ -137,7 +110,9 @@ struct FlistSchema {
     }
 
     /// Whether `column` is another name of the row number, and so unique and quick to find.
-    private static func isRowid(_ column: String, of table: String, _ columns: [Column], in database: SQLiteDatabase) throws -> Bool {
+    private static func isRowid(_ column: String, of table: String, _ columns: [SQLiteDatabase.Column], in database: SQLiteDatabase) throws
+        -> Bool
+    {
         guard let found = columns.first(where: \.primary), found.name == column, found.type == "INTEGER" else { return false }
         // DESC and WITHOUT ROWID make a separate index for the key.
         let indexes = try database.prepare("pragma index_list(\(table))")
@@ -145,26 +120,5 @@ struct FlistSchema {
             if indexes.text(3) == "pk" { return false }
         }
         return true
-    }
-
-    /// The quoted name of a whole index that starts with `column`.
-    private static func index(on column: String, of table: String, in database: SQLiteDatabase) throws -> String? {
-        let indexes = try database.prepare("pragma index_list(\(table))")
-        var names: [String] = []
-        while try indexes.step() {
-            if indexes.integer(4) == 0, let name = indexes.text(1) { names.append(name) }
-        }
-        for name in names.sorted() {
-            let quoted = "\"" + name.split(separator: "\"", omittingEmptySubsequences: false).joined(separator: "\"\"") + "\""
-            let info = try database.prepare("pragma index_xinfo(\(quoted))")
-            // Exactly the column and the row number, ascending and compared as bytes: then rows come in order of row number.
-            var keys: [(name: String?, descending: Bool, collation: String?)] = []
-            while try info.step() {
-                guard info.integer(5) == 1 else { continue }
-                keys.append((info.text(2)?.lowercased(), info.integer(3) == 1, info.text(4)))
-            }
-            if keys.count == 1, keys[0].name == column, !keys[0].descending, keys[0].collation == "BINARY" { return quoted }
-        }
-        return nil
     }
 }

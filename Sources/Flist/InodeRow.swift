@@ -1,9 +1,9 @@
 internal import SQLiteFile
 
 /// Judges a row of `inode` by FORMATS.md §4.
-enum InodeRow {
+package enum InodeRow {
     /// Longest symlink target, as the kernel has it (PATH_MAX without the NUL).
-    static let maxTarget = 4095
+    package static let maxTarget = 4095
 
     enum Verdict {
         case good(FlistEntry)

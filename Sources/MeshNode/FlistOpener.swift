@@ -155,7 +155,9 @@ actor FlistOpener {
         do {
             let entry = try await pull(digest, first: owner.id)
             // The places that it names are opened only when they are where the user sent us anyway, or the operator.
-            let routes = try await parts.threads.run { try FlistFile(path: entry.path).routes }
+            let routes = try await parts.threads.run { [files] in
+                try OpenFlist.file(digest, path: entry.path, files: files).routes
+            }
             guard routes.allSatisfy({ isNamedHere($0.url, beside: url) }) else { return nil }
             let admitted = try await admit(entry, name: FlistRecord.name(of: url), url: url, validators: nil, isVouched: true)
             note(digest, as: key)
@@ -243,8 +245,8 @@ actor FlistOpener {
     func load(_ record: FlistRecord, path: String, bytes: Int64, saves: Bool) async throws -> FlistTable.Entry {
         let opened: OpenFlist
         do {
-            opened = try await parts.threads.run { [way, configuredHosts] in
-                try OpenFlist(digest: record.digest, path: path, fileBytes: bytes) { routes in
+            opened = try await parts.threads.run { [files, way, configuredHosts] in
+                try OpenFlist(digest: record.digest, path: path, fileBytes: bytes, files: files) { routes in
                     let usable = record.isVouched ? routes : routes.filter { URLText.host($0.url).map(configuredHosts.contains) ?? false }
                     return way(usable)
                 }

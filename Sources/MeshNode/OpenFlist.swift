@@ -1,5 +1,7 @@
 internal import ChunkModel
+internal import ChunkStore
 internal import Flist
+internal import LegacyFlist
 internal import UpstreamStores
 
 /// An flist that this node knows: its file, its chunks in the order that availability is told in, and the way to upstream.
@@ -13,13 +15,13 @@ final class OpenFlist: Sendable {
     let upstream: RoutedUpstream?
     private let indices: [ChunkID: Int32]
 
-    /// Reads the list of chunks: blocking.
+    /// Reads the list of chunks, after making the index of a legacy flist where there is none: blocking, for seconds when it is large.
     ///
     /// - Parameter upstream: makes the way to upstream from the flist's routes.
-    init(digest: FlistDigest, path: String, fileBytes: Int64, upstream: ([Route]) -> RoutedUpstream?) throws {
+    init(digest: FlistDigest, path: String, fileBytes: Int64, files: FlistFiles, upstream: ([Route]) -> RoutedUpstream?) throws {
         self.digest = digest
         self.fileBytes = fileBytes
-        file = try FlistFile(path: path)
+        file = try Self.file(digest, path: path, files: files)
         chunks = try file.uniqueChunks()
         var indices: [ChunkID: Int32] = Dictionary(minimumCapacity: chunks.count)
         for (index, chunk) in chunks.enumerated() { indices[chunk] = Int32(clamping: index) }
@@ -28,4 +30,9 @@ final class OpenFlist: Sendable {
     }
 
     func index(of chunk: ChunkID) -> Int? { indices[chunk].map(Int.init) }
+
+    /// The flist at `path`, in either format: blocking.
+    static func file(_ digest: FlistDigest, path: String, files: FlistFiles) throws(FlistError) -> FlistFile {
+        try FlistFormat.open(path: path, index: files.indexPath(of: digest), scratch: files.scratch)
+    }
 }

@@ -39,7 +39,8 @@ public final class SQLiteDatabase: @unchecked Sendable {
     /// Of the statement that runs; unlimited for files of our own.
     private let effort: Effort
 
-    public init(path: String, mode: Mode) throws {
+    /// - Parameter longestValue: bytes of a text or blob of a foreign file; a longer one makes its statement fail.
+    public init(path: String, mode: Mode, longestValue: Int32 = 1 << 20) throws {
         self.path = path
         var opened: OpaquePointer?
         let result: Int32
@@ -59,7 +60,7 @@ public final class SQLiteDatabase: @unchecked Sendable {
         handle = opened
         effort = Effort()
         sqlite3_extended_result_codes(handle, 1)
-        if case .foreign = mode { defend() }
+        if case .foreign = mode { defend(longestValue: longestValue) }
     }
 
     deinit { sqlite3_close_v2(handle) }
@@ -132,7 +133,7 @@ public final class SQLiteDatabase: @unchecked Sendable {
     ]
 
     /// Nothing in a foreign schema may run, write, or cost without bound.
-    private func defend() {
+    private func defend(longestValue: Int32) {
         for (option, value) in [
             (SQLITE_DBCONFIG_DEFENSIVE, 1), (SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0), (SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0),
             (SQLITE_DBCONFIG_ENABLE_TRIGGER, 0), (SQLITE_DBCONFIG_ENABLE_VIEW, 0), (SQLITE_DBCONFIG_ENABLE_FTS3_TOKENIZER, 0),
@@ -140,7 +141,7 @@ public final class SQLiteDatabase: @unchecked Sendable {
         ] {
             _ = chunkmesh_sqlite_db_config(handle, option, Int32(value))
         }
-        sqlite3_limit(handle, SQLITE_LIMIT_LENGTH, 1 << 20)
+        sqlite3_limit(handle, SQLITE_LIMIT_LENGTH, longestValue)
         sqlite3_limit(handle, SQLITE_LIMIT_SQL_LENGTH, 1 << 16)
         sqlite3_limit(handle, SQLITE_LIMIT_COLUMN, 100)
         sqlite3_limit(handle, SQLITE_LIMIT_EXPR_DEPTH, 32)

@@ -4,6 +4,7 @@ import ControlClient
 import Flist
 import FlistTools
 import Glibc
+import LegacyFlist
 import UpstreamStores
 
 /// An flist at hand, with the source of its chunks: the daemon where one answers, else the flist's own routes or `--store`.
@@ -35,8 +36,20 @@ struct FlistAccess {
             (temporary, path) = (file, file.path)
         }
         guard let path else { throw ControlError.broken("\(name): no such file, and no daemon was asked for it") }
-        let flist = try await BlockingThreads(count: 1).run { try FlistFile(path: path) }
+        let flist = try await open(file: path)
         return FlistAccess(flist: flist, source: try UpstreamSource(flist, stores: stores, opener: opener), temporary: temporary)
+    }
+
+    /// A local file in either format; what is made of a legacy one is gone when the command ends, however it ends.
+    static func open(file path: String) async throws -> FlistFile {
+        do {
+            return try await BlockingThreads(count: 1).run {
+                try FlistFormat.open(path: path, scratch: TemporaryFile.directory) { try Interrupt.check() }
+            }
+        } catch {
+            try Interrupt.check()
+            throw error
+        }
     }
 
     private static func throughDaemon(_ name: String, local: String?, _ client: ControlClient) async throws -> FlistAccess {
@@ -49,7 +62,7 @@ struct FlistAccess {
             (temporary, path) = (file, file.path)
         }
         let file = path!
-        let flist = try await BlockingThreads(count: 1).run { try FlistFile(path: file) }
+        let flist = try await open(file: file)
         return FlistAccess(flist: flist, source: DaemonSource(client: client, resource: resource), temporary: temporary)
     }
 }
@@ -106,8 +119,10 @@ struct UpstreamSource: ChunkSource {
 final class TemporaryFile {
     let path: String
 
+    static var directory: String { getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp" }
+
     init() throws {
-        let directory = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
+        let directory = Self.directory
         var template = Array((directory + "/chunkmesh-XXXXXX").utf8CString)
         let descriptor = mkstemp(&template)
         guard descriptor >= 0 else {
