@@ -60,6 +60,7 @@ let package = Package(
         // What everything speaks of.
         .target(name: "ChunkModel", dependencies: ["CSodium"], swiftSettings: settings),
         .target(name: "MeshKeys", dependencies: ["CSodium", "ChunkModel"], swiftSettings: settings),
+        .target(name: "Minisign", dependencies: ["CSodium", "ChunkModel"], swiftSettings: settings),
         .target(name: "SQLiteFile", dependencies: ["CSQLite"], swiftSettings: settings),
         .target(name: "BlockingThreads", swiftSettings: settings),
         .target(name: "Archives", dependencies: ["CArchive", "CZlib"], swiftSettings: settings),
@@ -91,7 +92,8 @@ let package = Package(
 
         // The node, and what controls it.
         .target(
-            name: "NodeConfiguration", dependencies: ["MeshKeys", .product(name: "Yams", package: "Yams")], swiftSettings: settings),
+            name: "NodeConfiguration", dependencies: ["MeshKeys", "Minisign", .product(name: "Yams", package: "Yams")],
+            swiftSettings: settings),
         .target(name: "ControlModel", dependencies: ["ChunkModel"], swiftSettings: pure),
         .target(name: "ControlClient", dependencies: ["CCurl", "ControlModel"], swiftSettings: settings),
         .target(
@@ -102,7 +104,8 @@ let package = Package(
             dependencies: [
                 "BlockingThreads", "ChunkModel", "ChunkStore", "ControlModel", "FetchPlanner", "Flist", "Gossip",
                 "GossipTransport", "LegacyFlist",
-                "MeshKeys", "NodeConfiguration", "PeerExchange", "PeerProtocol", "ReadAPI", "SQLiteFile", "UpstreamStores", lifecycle, log,
+                "MeshKeys", "Minisign", "NodeConfiguration", "PeerExchange", "PeerProtocol", "ReadAPI", "SQLiteFile", "UpstreamStores",
+                lifecycle, log,
             ], swiftSettings: besideNIO),
 
         // Programs.
@@ -112,8 +115,8 @@ let package = Package(
         .executableTarget(
             name: "chunkmesh",
             dependencies: [
-                "BlockingThreads", "ChunkModel", "ControlClient", "ControlModel", "Flist", "FlistTools", "HubServer", "LegacyFlist",
-                "MeshKeys", "NodeConfiguration",
+                "BlockingThreads", "ChunkModel", "ControlClient", "ControlModel", "Flist", "FlistTools", "HubServer", "LegacyFlist", "MeshKeys",
+                "Minisign", "NodeConfiguration",
                 "UpstreamStores", arguments, log,
             ], swiftSettings: besideNIO),
 
@@ -124,6 +127,7 @@ let package = Package(
         // Tests mirror the sources.
         .testTarget(name: "ChunkModelTests", dependencies: ["ChunkModel"], swiftSettings: settings),
         .testTarget(name: "MeshKeysTests", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: settings),
+        .testTarget(name: "MinisignTests", dependencies: ["ChunkModel", "Minisign"], swiftSettings: settings),
         .testTarget(name: "SQLiteFileTests", dependencies: ["SQLiteFile"], swiftSettings: settings),
         .testTarget(name: "ArchivesTests", dependencies: ["Archives"], swiftSettings: settings),
         .testTarget(name: "BlockCodecTests", dependencies: ["BlockCodec", "ChunkModel"], swiftSettings: settings),
@@ -159,7 +163,7 @@ let package = Package(
             name: "MeshNodeTests",
             dependencies: [
                 "ChunkModel", "ControlAPI", "ControlModel", "FetchPlanner", "Flist", "FlistTools", "Gossip", "GossipTransport", "MeshKeys",
-                "MeshNode", "NodeConfiguration", "PeerExchange", "PeerProtocol", log,
+                "MeshNode", "Minisign", "NodeConfiguration", "PeerExchange", "PeerProtocol", log,
             ], swiftSettings: besideNIO),
         .testTarget(
             name: "ReadAPITests", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "Flist", "FlistTools", "ReadAPI"],
@@ -170,7 +174,7 @@ let package = Package(
         .testTarget(name: "BlockingThreadsTests", dependencies: ["BlockingThreads"], swiftSettings: settings),
         // The programs themselves, over real sockets.
         .testTarget(name: "EndToEndTests", dependencies: ["chunkmesh", "chunkmeshd"], swiftSettings: settings),
-        .testTarget(name: "NodeConfigurationTests", dependencies: ["MeshKeys", "NodeConfiguration"], swiftSettings: settings),
+        .testTarget(name: "NodeConfigurationTests", dependencies: ["MeshKeys", "Minisign", "NodeConfiguration"], swiftSettings: settings),
     ]
 )
 

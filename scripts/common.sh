@@ -4,7 +4,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # The libraries that Package.swift links to, and what the scripts and the tests run.
 BUILD_PACKAGES=(pkg-config libsodium-dev libsnappy-dev libzstd-dev zlib1g-dev libarchive-dev libsqlite3-dev libcurl4-openssl-dev libssl-dev python3)
-TEST_PACKAGES=(redis-server)
+TEST_PACKAGES=(redis-server minisign)
 SITE_PACKAGES=(iproute2 ethtool procps curl)
 BENCH_PACKAGES=(nginx-light)
 
