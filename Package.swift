@@ -115,7 +115,8 @@ let package = Package(
         .executableTarget(
             name: "chunkmesh",
             dependencies: [
-                "BlockingThreads", "ChunkModel", "ControlClient", "ControlModel", "Flist", "FlistTools", "HubServer", "LegacyFlist", "MeshKeys",
+                "BlockingThreads", "ChunkModel", "ControlClient", "ControlModel", "Flist", "FlistTools", "HubServer", "LegacyFlist",
+                "MeshKeys",
                 "Minisign", "NodeConfiguration",
                 "UpstreamStores", arguments, log,
             ], swiftSettings: besideNIO),
@@ -181,8 +182,8 @@ let package = Package(
 // What the parsers of foreign bytes are fed with: in the ordinary build a test over corpora; with CHUNKMESH_FUZZ, which names libFuzzer's
 // archive (scripts/fuzz sets it), a program of the same sources where libFuzzer chooses the inputs and all of our code is instrumented.
 let fuzzed: [Target.Dependency] = [
-    "BlockCodec", "ChunkModel", "ControlAPI", "ControlModel", "Flist", "Gossip", "GossipTransport", "HubServer", "MeshKeys",
-    "NodeConfiguration", "PeerProtocol", "UpstreamStores", hummingbird,
+    "Archives", "BlockCodec", "ChunkModel", "ControlAPI", "ControlModel", "Flist", "Gossip", "GossipTransport", "HubServer", "LegacyFlist",
+    "MeshKeys", "Minisign", "NodeConfiguration", "PeerProtocol", "UpstreamStores", hummingbird,
 ]
 if let libFuzzer = Context.environment["CHUNKMESH_FUZZ"] {
     package.targets.removeAll { $0.isTest }

@@ -53,7 +53,7 @@ final class Program: Sendable {
         (outputFile, errorFile, self.arguments) = (files + ".out", files + ".err", arguments)
         let path = executable.hasPrefix("/") ? executable : Self.folder + "/" + executable
         // How a sanitizer shall report is said to the test run; its programs must hear it too.
-        let inherited = ProcessInfo.processInfo.environment.filter { ["ASAN_OPTIONS", "TSAN_OPTIONS"].contains($0.key) }
+        let inherited = ProcessInfo.processInfo.environment.filter { ["ASAN_OPTIONS", "TSAN_OPTIONS", "LD_PRELOAD"].contains($0.key) }
         let surroundings = ["PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": directory, "TMPDIR": directory]
             .merging(inherited) { $1 }.merging(environment) { $1 }
         pid = try Self.spawn(

@@ -28,6 +28,10 @@ import Testing
             while try statement.step() { count += 1 }
             return count
         }
+        func text(_ sql: String) throws -> String? {
+            let statement = try database.prepare(sql)
+            return try statement.step() ? statement.text(0) : nil
+        }
         func number(_ sql: String) throws -> Int64? {
             let statement = try database.prepare(sql)
             return try statement.step() ? statement.integer(0) : nil
@@ -37,8 +41,7 @@ import Testing
     @Test func itsSettingsAreOutOfReach() throws {
         let foreign = try Foreign("CREATE TABLE t (a)")
         // DEFENSIVE makes this do nothing.
-        try foreign.database.execute("PRAGMA writable_schema=ON")
-        #expect(try foreign.number("PRAGMA writable_schema") == 0)
+        #expect(try foreign.text("PRAGMA journal_mode=OFF") != "off")
         #expect(try foreign.number("PRAGMA trusted_schema") == 0)
         #expect(try foreign.number("PRAGMA mmap_size").map { $0 == 0 } ?? true)
         #expect(try foreign.number("PRAGMA cell_size_check") == 1)
@@ -92,7 +95,6 @@ import Testing
         }
         #expect(throws: SQLiteError.self) { try foreign.rows("SELECT * FROM x") }
         #expect(throws: SQLiteError.self) { try foreign.rows("SELECT * FROM dbstat") }
-        #expect(throws: SQLiteError.self) { try foreign.rows("SELECT * FROM pragma_table_info('t')") }
     }
 
     /// Minutes of work in a single step of SQLite's machine, if it were done.
@@ -163,11 +165,11 @@ import Testing
             "CREATE TABLE t (a); CREATE TABLE u (a); INSERT INTO u VALUES (zeroblob(20000)); DROP TABLE u; INSERT INTO t VALUES (7)"
         ) { bytes in bytes.replaceSubrange(32..<40, with: [0, 0, 0, 2, 0xff, 0xff, 0xff, 0xff]) }
         #expect(try foreign.number("SELECT a FROM t") == 7)
-        #expect(try foreign.rows("PRAGMA integrity_check(100)") > 1)
+        #expect(try foreign.text("PRAGMA integrity_check(1)") != "ok")
     }
 
     /// Eight pages that each name the next one seventy times: 70⁸ rows in a file of some kilobytes.
-    @Test(arguments: ["SELECT a FROM t", "SELECT a FROM t WHERE a = 'nothing'", "SELECT count(*) FROM t", "SELECT a FROM t ORDER BY a"])
+    @Test(arguments: ["SELECT a FROM t", "SELECT a FROM t WHERE a = 'nothing'", "SELECT a FROM t ORDER BY a"])
     func pagesThatLeadInCirclesEndAsDamage(sql: String) throws {
         let foreign = try Foreign("CREATE TABLE t (a); INSERT INTO t VALUES (1), (2), (3)") { bytes in
             let first = bytes.count / 512 + 1
@@ -184,7 +186,7 @@ import Testing
         let error = #expect(throws: SQLiteError.self) { try foreign.rows(sql) }
         #expect(error?.isDamage == true)
         #expect(error?.message == "its pages lead in circles")
-        #expect(try foreign.rows("PRAGMA integrity_check(100)") > 1)
+        #expect(try foreign.text("PRAGMA integrity_check(1)") != "ok")
         #expect(ContinuousClock.now - start < .seconds(10))
     }
 

@@ -12,7 +12,11 @@ extension FuzzTarget {
         run: { bytes in ScratchFile.with(bytes, suffix: ".fl") { read(flistAt: $0) } })
 
     private static func read(flistAt path: String) {
-        guard let flist = try? FlistFile(path: path) else { return }
+        if let flist = try? FlistFile(path: path) { read(flist) }
+    }
+
+    /// In every way that a node and the tools read one.
+    static func read(_ flist: FlistFile) {
         try? flist.checkIntegrity()
         _ = try? flist.uniqueChunks()
         _ = try? flist.uniqueBlocks()

@@ -47,6 +47,7 @@ extension FuzzTarget {
                   concurrency: 3
                 api: {socket: /s, listen: ""}
                 """, "a: &a [*a, *a]\nb: *a\n", "node:\n  name: !!binary aGFsbG8=\n  ? [x]\n  : y\n", "<<: {node: 1}\n",
+                String(repeating: "[", count: 4_000),
             ].map { Array($0.utf8) }
         },
         run: { bytes in
