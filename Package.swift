@@ -183,7 +183,7 @@ let package = Package(
 // archive (scripts/fuzz sets it), a program of the same sources where libFuzzer chooses the inputs and all of our code is instrumented.
 let fuzzed: [Target.Dependency] = [
     "Archives", "BlockCodec", "ChunkModel", "ControlAPI", "ControlModel", "Flist", "Gossip", "GossipTransport", "HubServer", "LegacyFlist",
-    "MeshKeys", "Minisign", "NodeConfiguration", "PeerProtocol", "UpstreamStores", hummingbird,
+    "MeshKeys", "Minisign", "NodeConfiguration", "PeerProtocol", "SQLiteFile", "UpstreamStores", hummingbird,
 ]
 if let libFuzzer = Context.environment["CHUNKMESH_FUZZ"] {
     package.targets.removeAll { $0.isTest }

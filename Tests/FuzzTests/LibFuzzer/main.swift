@@ -19,7 +19,12 @@ func fail(_ text: String) -> Never {
     exit(2)
 }
 
-let arguments = CommandLine.arguments
+/// libFuzzer starts itself again with its own options alone, for -merge and -jobs: the target is found in the environment then.
+let targetVariable = "CHUNKMESH_FUZZ_TARGET"
+var arguments = CommandLine.arguments
+if arguments.count > 1, arguments[1].hasPrefix("-"), !["--list", "--seeds"].contains(arguments[1]), let name = getenv(targetVariable) {
+    arguments.insert(String(cString: name), at: 1)
+}
 switch arguments.count > 1 ? arguments[1] : "--list" {
 case "--list":
     for target in FuzzTarget.all { print(target.name, target.maxLength, target.maxMegabytes, target.maxSeconds) }
@@ -34,6 +39,7 @@ case "--seeds":
 case let name:
     guard let target = FuzzTarget.named(name) else { fail("no target \(name)") }
     chosen = target
+    setenv(targetVariable, name, 1)
     var words: [UnsafeMutablePointer<CChar>?] = [strdup(arguments[0])]
     words.append(strdup("-max_len=\(target.maxLength)"))
     words.append(strdup("-rss_limit_mb=\(target.maxMegabytes)"))

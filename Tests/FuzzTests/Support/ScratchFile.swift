@@ -1,4 +1,5 @@
 import Glibc
+import SQLiteFile
 import Synchronization
 
 /// A file in memory for parsers that take a path.
@@ -49,6 +50,21 @@ enum ScratchFile {
             if !name.hasPrefix(".") { out.append("\(path)/\(name)") }
         }
         return out.sorted()
+    }
+
+    /// The bytes of an SQLite file of small pages that `sql` makes.
+    static func database(_ sql: String) -> [UInt8] {
+        var bytes: [UInt8] = []
+        with([], suffix: ".db") { path in
+            do {
+                let database = try SQLiteDatabase(path: path, mode: .readWrite)
+                try database.execute("PRAGMA page_size=512; PRAGMA journal_mode=OFF; " + sql)
+            } catch {
+                fatalError("\(error)")
+            }
+            bytes = read(path) ?? []
+        }
+        return bytes
     }
 
     /// The package's folder.

@@ -7,9 +7,21 @@ extension FuzzTarget {
     static let flist = FuzzTarget(
         name: "flist", maxLength: 64 << 10, maxMegabytes: 768, maxSeconds: 20,
         seeds: {
-            ScratchFile.fixtures("malformed", suffix: ".fl", upTo: 10 << 10)
+            ScratchFile.fixtures("malformed", suffix: ".fl", upTo: 10 << 10) + [ScratchFile.database(small)]
         },
         run: { bytes in ScratchFile.with(bytes, suffix: ".fl") { read(flistAt: $0) } })
+
+    /// A file, a link and a directory with a file in it.
+    private static let small = """
+        CREATE TABLE inode (ino INTEGER PRIMARY KEY, parent, name, size, uid, gid, mode, rdev, ctime, mtime);
+        CREATE TABLE extra (ino INTEGER PRIMARY KEY, data); CREATE TABLE block (ino INTEGER, id, key);
+        CREATE TABLE tag (key PRIMARY KEY, value); CREATE TABLE route (start, end, url);
+        INSERT INTO inode VALUES (1, 0, '/', 0, 0, 0, 16877, 0, 0, 0), (2, 1, 'a', 9, 0, 0, 33188, 0, 0, 0),
+            (3, 1, 'l', 3, 0, 0, 41471, 0, 0, 0), (4, 1, 'd', 0, 0, 0, 16877, 0, 0, 0), (5, 4, 'b', 9, 0, 0, 33188, 0, 0, 0);
+        INSERT INTO extra VALUES (3, CAST('d/b' AS BLOB)); INSERT INTO route VALUES (0, 255, 'dir:///s');
+        INSERT INTO block VALUES (2, zeroblob(32), zeroblob(32)), (5, zeroblob(32), zeroblob(32));
+        CREATE INDEX parents ON inode (parent); CREATE INDEX names ON inode (name); CREATE INDEX block_ino ON block (ino);
+        """
 
     private static func read(flistAt path: String) {
         if let flist = try? FlistFile(path: path) { read(flist) }

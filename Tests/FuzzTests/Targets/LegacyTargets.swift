@@ -6,7 +6,7 @@ extension FuzzTarget {
     /// The database of a legacy flist, put into an archive, opened through its index, and read as a node reads an flist.
     static let legacyFlist = FuzzTarget(
         name: "legacy-flist", maxLength: 32 << 10, maxMegabytes: 768, maxSeconds: 20,
-        seeds: { LegacySeeds.databases },
+        seeds: { LegacySeeds.databases + [ScratchFile.database(LegacySeeds.small)] },
         run: { bytes in
             ScratchFile.with(LegacySeeds.tar("flistdb.sqlite3", bytes), suffix: ".flist") { path in
                 let scratch = String(path[..<(path.lastIndex(of: "/") ?? path.startIndex)])
@@ -76,6 +76,17 @@ enum LegacySeeds {
         put(octal(header.reduce(0) { $0 + Int($1) }, 6) + "\0 ", at: 148)
         return header + body + [UInt8](repeating: 0, count: (512 - body.count % 512) % 512 + 1024)
     }
+
+    /// The root's record, and the rights that it names.
+    static let small: String = {
+        func hex(_ bytes: [UInt8]) -> String { bytes.map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined() }
+        let root = String(decoding: DirectoryKey.root.text, as: UTF8.self)
+        return """
+            CREATE TABLE entries (key VARCHAR(64) PRIMARY KEY, value BLOB); CREATE TABLE metadata (key PRIMARY KEY, value);
+            INSERT INTO entries VALUES ('\(root)', x'\(hex(records[0]))'), ('0123456789abcdef', x'\(hex(records[1]))');
+            INSERT INTO metadata VALUES ('backend', '{"host": "h", "port": 9900}');
+            """
+    }()
 
     /// Databases of the fixtures' archives.
     static var databases: [[UInt8]] {
