@@ -178,3 +178,23 @@ let package = Package(
         .testTarget(name: "NodeConfigurationTests", dependencies: ["MeshKeys", "Minisign", "NodeConfiguration"], swiftSettings: settings),
     ]
 )
+
+// What the parsers of foreign bytes are fed with: in the ordinary build a test over corpora; with CHUNKMESH_FUZZ, which names libFuzzer's
+// archive (scripts/fuzz sets it), a program of the same sources where libFuzzer chooses the inputs and all of our code is instrumented.
+let fuzzed: [Target.Dependency] = [
+    "Archives", "BlockCodec", "ChunkModel", "ControlAPI", "ControlModel", "Flist", "Gossip", "GossipTransport", "HubServer", "LegacyFlist",
+    "MeshKeys", "Minisign", "NodeConfiguration", "PeerProtocol", "SQLiteFile", "UpstreamStores", hummingbird,
+]
+if let libFuzzer = Context.environment["CHUNKMESH_FUZZ"] {
+    package.targets.removeAll { $0.isTest }
+    package.targets.append(
+        .executableTarget(
+            name: "chunkmesh-fuzz", dependencies: fuzzed, path: "Tests/FuzzTests", exclude: ["Corpus", "CorpusTests.swift"],
+            swiftSettings: besideNIO, linkerSettings: [.unsafeFlags(["-sanitize=address", "-Xlinker", libFuzzer, "-lstdc++"])]))
+    for target in package.targets where target.type != .system {
+        target.swiftSettings = (target.swiftSettings ?? []) + [.unsafeFlags(["-sanitize=fuzzer,address", "-enable-testing"])]
+    }
+} else {
+    package.targets.append(
+        .testTarget(name: "FuzzTests", dependencies: fuzzed, exclude: ["Corpus", "LibFuzzer"], swiftSettings: besideNIO))
+}

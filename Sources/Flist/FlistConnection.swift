@@ -141,8 +141,13 @@ final class FlistConnection: @unchecked Sendable {
         statement.bind(limit, at: 3)
         defer { statement.reset() }
         var out: [Int64] = []
+        var last = after ?? Int64.min
         while try statement.step() {
-            if let number = statement.integer(0) { out.append(number) }
+            guard let number = statement.integer(0) else { continue }
+            // Only an index whose pages are out of order, or come twice, goes back: who follows it may never end.
+            guard number > last else { throw FlistError(.damaged, "damaged flist: an index is out of order") }
+            last = number
+            out.append(number)
         }
         return out
     }

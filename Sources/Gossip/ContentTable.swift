@@ -99,6 +99,7 @@ struct ContentTable: Sendable {
 
     private mutating func apply(_ changes: [UInt8], of node: NodeID, isLive: Bool, expiry: UInt64, touched: inout Touched) throws {
         var reader = WireReader(changes)
+        var work = GossipLimits.changeWork
         while !reader.isAtEnd {
             let code = try reader.byte()
             switch code {
@@ -134,19 +135,27 @@ struct ContentTable: Sendable {
                 if code == ChangeCode.withdraw {
                     withdraw(slot: slot, of: node)
                 } else {
-                    try withHolder(node, digest) { try Self.change(&$0, code, count: count, from: &reader, expiry: expiry) }
+                    try withHolder(node, digest) { try Self.change(&$0, code, count: count, from: &reader, expiry: expiry, work: &work) }
                 }
             }
         }
     }
 
-    private static func change(_ holder: inout FlistHolder, _ code: UInt8, count: Int, from reader: inout WireReader, expiry: UInt64) throws
-    {
+    /// - Parameter work: what the message may still cost; see `GossipLimits.changeWork`.
+    private static func change(
+        _ holder: inout FlistHolder, _ code: UInt8, count: Int, from reader: inout WireReader, expiry: UInt64, work: inout Int
+    ) throws {
+        func spend(_ steps: Int) throws {
+            work -= steps
+            guard work >= 0 else { throw WireError() }
+        }
         switch code {
         case ChangeCode.setRuns, ChangeCode.clearRuns:
             var end = 0
             for _ in 0..<(try reader.number(upTo: count)) {
                 let range = try Bitmap.range(from: &reader, after: &end, count: count)
+                let isUniform = holder.bitmap.isEmpty || holder.bitmap.isComplete
+                try spend(1 + (isUniform ? count : range.count) / 64 + holder.dropped.count + holder.claims.count)
                 holder.bitmap.set(range, to: code == ChangeCode.setRuns)
                 if !holder.dropped.isEmpty { holder.dropped = holder.dropped.filter { !range.contains($0) } }
                 if !holder.claims.isEmpty { holder.claims = holder.claims.filter { !range.contains($0.key) } }
@@ -156,6 +165,7 @@ struct ContentTable: Sendable {
             holder.dropped = []
             if code == ChangeCode.setAll { holder.claims = [:] }
         case ChangeCode.bitmap:
+            try spend(1 + count / 64)
             holder.bitmap = try Bitmap(from: &reader, count: count)
             holder.dropped = []
         case ChangeCode.claim:

@@ -73,6 +73,10 @@ public enum GossipLimits {
     public static let joinAddresses = 256
     /// Strangers whose state is asked for, remembered for a second each, so that one is not asked for every datagram.
     public static let strangers = 512
+    /// Steps that the changes in one message may take, a step being a word of a bitmap or an entry of a list gone through: 60 times what the
+    /// largest honest record takes, some tens of milliseconds. Beyond it the message is malformed: a few bytes that set a bit and clear it
+    /// again build 2 MiB of bitmap each time.
+    static let changeWork = 1 << 24
     /// Rounds of one state exchange whose answer says that there is more.
     public static let exchangeRounds = 64
 }

@@ -1,4 +1,5 @@
 internal import CSQLite
+internal import Glibc
 
 /// What SQLite answered, with the statement or file that it was about.
 public struct SQLiteError: Error, CustomStringConvertible, Sendable {
@@ -7,8 +8,8 @@ public struct SQLiteError: Error, CustomStringConvertible, Sendable {
     public let message: String
     public let context: String
 
-    /// The file is no database, or its pages do not hold together.
-    public var isDamage: Bool { [SQLITE_CORRUPT, SQLITE_NOTADB, SQLITE_FORMAT].contains(code & 0xff) }
+    /// The file is no database, its pages do not hold together, or they keep a statement busier than its size explains.
+    public var isDamage: Bool { [SQLITE_CORRUPT, SQLITE_NOTADB, SQLITE_FORMAT, SQLITE_INTERRUPT].contains(code & 0xff) }
     /// No room on the device.
     public var isFull: Bool { code & 0xff == SQLITE_FULL }
     public var description: String { "\(context): \(message)" }
@@ -26,8 +27,17 @@ public final class SQLiteDatabase: @unchecked Sendable {
         case foreign
     }
 
+    /// Virtual machine steps that a statement on a foreign file may take in any case, and for each byte of the file. Honest scans and
+    /// checks take less than three a byte; only pages that lead in circles take more, and the statement ends as damage.
+    private static let stepsAtLeast = 4_000_000
+    private static let stepsForEachByte = 16
+    /// How many steps pass between two looks at what is left.
+    private static let stepsBetweenLooks = 10_000
+
     let handle: OpaquePointer
     let path: String
+    /// Of the statement that runs; unlimited for files of our own.
+    private let effort: Effort
 
     /// - Parameter longestValue: bytes of a text or blob of a foreign file; a longer one makes its statement fail.
     public init(path: String, mode: Mode, longestValue: Int32 = 1 << 20) throws {
@@ -48,14 +58,25 @@ public final class SQLiteDatabase: @unchecked Sendable {
             throw SQLiteError(code: result, message: message, context: path)
         }
         handle = opened
+        effort = Effort()
         sqlite3_extended_result_codes(handle, 1)
         if case .foreign = mode { defend(longestValue: longestValue) }
     }
 
     deinit { sqlite3_close_v2(handle) }
 
+    /// Steps that are left, in looks; SQLite's progress handler counts them down.
+    private final class Effort {
+        var full = Int.max
+        var left = Int.max
+    }
+
+    /// A statement begins.
+    func refillEffort() { effort.left = effort.full }
+
     /// Runs statements that return no rows of interest.
     public func execute(_ sql: String) throws {
+        refillEffort()
         let result = sqlite3_exec(handle, sql, nil, nil, nil)
         guard result == SQLITE_OK else { throw error(result, sql) }
     }
@@ -63,6 +84,7 @@ public final class SQLiteDatabase: @unchecked Sendable {
     /// A compiled statement; keep it for as long as it is used again.
     public func prepare(_ sql: String) throws -> SQLiteStatement {
         var statement: OpaquePointer?
+        refillEffort()
         let result = sqlite3_prepare_v3(handle, sql, -1, UInt32(SQLITE_PREPARE_PERSISTENT), &statement, nil)
         guard result == SQLITE_OK, let statement else { throw error(result, sql) }
         return SQLiteStatement(handle: statement, database: self, sql: sql)
@@ -85,7 +107,8 @@ public final class SQLiteDatabase: @unchecked Sendable {
     public var changes: Int { Int(sqlite3_changes(handle)) }
 
     func error(_ code: Int32, _ context: String) -> SQLiteError {
-        SQLiteError(code: code, message: String(cString: sqlite3_errmsg(handle)), context: context)
+        let message = code & 0xff == SQLITE_INTERRUPT ? "its pages lead in circles" : String(cString: sqlite3_errmsg(handle))
+        return SQLiteError(code: code, message: message, context: context)
     }
 
     /// `file:` URI with everything escaped that means something in one.
@@ -104,6 +127,11 @@ public final class SQLiteDatabase: @unchecked Sendable {
         return uri + "?immutable=1"
     }
 
+    /// Functions that statements on a foreign file may call, and so its schema too: none makes more of its arguments than they are.
+    private static let allowedFunctions: Set<String> = [
+        "abs", "coalesce", "count", "ifnull", "length", "max", "min", "nullif", "substr", "sum", "total", "typeof",
+    ]
+
     /// Nothing in a foreign schema may run, write, or cost without bound.
     private func defend(longestValue: Int32) {
         for (option, value) in [
@@ -121,6 +149,49 @@ public final class SQLiteDatabase: @unchecked Sendable {
         sqlite3_limit(handle, SQLITE_LIMIT_VDBE_OP, 25_000)
         sqlite3_limit(handle, SQLITE_LIMIT_ATTACHED, 0)
         sqlite3_limit(handle, SQLITE_LIMIT_TRIGGER_DEPTH, 1)
-        _ = sqlite3_exec(handle, "PRAGMA cell_size_check=ON; PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY", nil, nil, nil)
+        sqlite3_limit(handle, SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 1)
+        // integrity_check evaluates these else; whatever wrote the file was to keep them.
+        _ = sqlite3_exec(
+            handle, "PRAGMA cell_size_check=ON; PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY; PRAGMA ignore_check_constraints=ON", nil,
+            nil, nil)
+        forbidFunctions()
+        // No virtual tables, whatever the schema calls them: their modules would parse what the file holds.
+        sqlite3_drop_modules(handle, nil)
+        limitEffort()
+    }
+
+    /// Puts failing ones in the place of SQLite's functions: integrity_check would evaluate them for each row of an index on an
+    /// expression, and one call of `instr` or `replace` may take hours. Since the schema is not trusted, it does not even load when it
+    /// names one.
+    private func forbidFunctions() {
+        var list: OpaquePointer?
+        guard sqlite3_prepare_v2(handle, "PRAGMA function_list", -1, &list, nil) == SQLITE_OK, let list else { return }
+        var names: Set<String> = []
+        while sqlite3_step(list) == SQLITE_ROW {
+            if let name = sqlite3_column_text(list, 0) { names.insert(String(cString: name).lowercased()) }
+        }
+        sqlite3_finalize(list)
+        for name in names.subtracting(Self.allowedFunctions) {
+            sqlite3_create_function_v2(
+                handle, name, -1, SQLITE_UTF8, nil, { context, _, _ in sqlite3_result_error(context, "no function of a foreign file", -1) },
+                nil, nil, nil)
+        }
+    }
+
+    /// A few pages that name each other again and again hold more rows than anybody can read.
+    private func limitEffort() {
+        var status = stat()
+        let bytes = stat(path, &status) == 0 ? max(0, status.st_size) : 0
+        let (forBytes, overflow) = bytes.multipliedReportingOverflow(by: Self.stepsForEachByte)
+        effort.full = (Self.stepsAtLeast + (overflow ? Int.max / 2 : min(forBytes, Int.max / 2))) / Self.stepsBetweenLooks
+        effort.left = effort.full
+        sqlite3_progress_handler(
+            handle, Int32(Self.stepsBetweenLooks),
+            { context in
+                guard let context else { return 0 }
+                let effort = Unmanaged<Effort>.fromOpaque(context).takeUnretainedValue()
+                effort.left -= 1
+                return effort.left < 0 ? 1 : 0
+            }, Unmanaged.passUnretained(effort).toOpaque())
     }
 }

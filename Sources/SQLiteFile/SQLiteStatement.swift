@@ -8,6 +8,7 @@ public final class SQLiteStatement {
     private let handle: OpaquePointer
     private let database: SQLiteDatabase
     private let sql: String
+    private var isRunning = false
 
     init(handle: OpaquePointer, database: SQLiteDatabase, sql: String) {
         (self.handle, self.database, self.sql) = (handle, database, sql)
@@ -19,6 +20,10 @@ public final class SQLiteStatement {
     ///
     /// - Returns: `false` after the last one.
     public func step() throws -> Bool {
+        if !isRunning {
+            isRunning = true
+            database.refillEffort()
+        }
         switch sqlite3_step(handle) {
         case SQLITE_ROW: return true
         case SQLITE_DONE: return false
@@ -34,6 +39,7 @@ public final class SQLiteStatement {
 
     /// Back to the start, parameters forgotten.
     public func reset() {
+        isRunning = false
         sqlite3_reset(handle)
         sqlite3_clear_bindings(handle)
     }

@@ -52,7 +52,10 @@ final class Program: Sendable {
     init(_ executable: String, _ arguments: [String], environment: [String: String] = [:], files: String, directory: String) throws {
         (outputFile, errorFile, self.arguments) = (files + ".out", files + ".err", arguments)
         let path = executable.hasPrefix("/") ? executable : Self.folder + "/" + executable
-        let surroundings = ["PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": directory, "TMPDIR": directory].merging(environment) { $1 }
+        // How a sanitizer shall report is said to the test run; its programs must hear it too.
+        let inherited = ProcessInfo.processInfo.environment.filter { ["ASAN_OPTIONS", "TSAN_OPTIONS", "LD_PRELOAD"].contains($0.key) }
+        let surroundings = ["PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": directory, "TMPDIR": directory]
+            .merging(inherited) { $1 }.merging(environment) { $1 }
         pid = try Self.spawn(
             path, [path] + arguments, surroundings.map { "\($0.key)=\($0.value)" }, output: outputFile, errors: errorFile)
         Thread.detachNewThread { [self] in

@@ -12,6 +12,12 @@ import Testing
         #expect(throws: FlistError.self) { try view.open() }
         let virtual = try? MadeFlist("DROP TABLE inode; CREATE VIRTUAL TABLE inode USING fts5(ino, parent, name)", indexes: "")
         if let virtual { #expect(throws: FlistError.self) { try virtual.open() } }
+        // Its row of the schema calls it a table with pages; its definition does not.
+        let forged = try? MadeFlist(
+            "CREATE VIRTUAL TABLE other USING fts5(ino, id, key); DROP TABLE block; PRAGMA writable_schema=ON;",
+            "UPDATE sqlite_master SET name = 'block', tbl_name = 'block', rootpage = 2, sql = replace(sql, 'other', 'block') WHERE name = 'other'",
+            indexes: "")
+        if let forged { #expect(throws: FlistError.self) { try forged.open() } }
         let generated = try MadeFlist(
             schema: MadeFlist.schema.replacingOccurrences(of: "mode INTEGER,", with: "mode INTEGER AS (16877),").replacingOccurrences(
                 of: "INSERT INTO inode VALUES (1, 0, '/', 0, 0, 0, 16877, 0, 0, 0);",

@@ -136,6 +136,35 @@ import Testing
         #expect(machine.counters.contentsRefused == 1)
     }
 
+    /// Eight bytes that set a chunk and clear it again build 2 MiB of bitmap: a message full of them would take minutes.
+    @Test func changesThatCostMuchMoreThanTheyAreLongAreMalformed() throws {
+        var machine = pair()
+        var writer = WireWriter()
+        writer.publish(slot: 1, flist, count: GossipLimits.chunksPerNode)
+        for _ in 0..<400_000 {
+            for code in [ChangeCode.setRuns, ChangeCode.clearRuns] {
+                writer.byte(code)
+                for number in [1, 1, 0, 1] { writer.number(number) }
+            }
+        }
+        var reply = WireWriter()
+        reply.byte(StateKind.reply.rawValue)
+        reply.byte(0)
+        reply.node(Self.id(2))
+        reply.byte(0)
+        reply.number(1)
+        Self.member(2).encode(to: &reply)
+        reply.byte(2)
+        reply.number(100)
+        reply.number(7)
+        reply.string(writer.bytes)
+        reply.number(0)
+        let start = ContinuousClock.now
+        _ = machine.receiveStateReply(reply.bytes, from: Self.address(2), now: 2)
+        #expect(machine.counters.malformed == 1)
+        #expect(ContinuousClock.now - start < .seconds(5))
+    }
+
     @Test func aStaleClaimIsForgottenUntilAnnouncedAnew() throws {
         var source = GossipMachine(me: Self.member(2), seed: 2, now: 0)
         var machine = pair()

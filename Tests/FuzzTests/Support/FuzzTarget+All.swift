@@ -1,0 +1,8 @@
+extension FuzzTarget {
+    /// Every target; scripts/fuzz and the tests take them from here.
+    static let all: [FuzzTarget] = [
+        flist, legacyFlist, legacyRecord, archive, router, minisign, snappyBlock, storedBlock, gossipDatagrams, gossipSeal, gossipMachine,
+        peerFrame, peerHandshake, peerStream, peerMachines,
+        apiRequest, hubRequest, upstreamURL, respReplies, configuration, meshKeys, controlAnswers,
+    ]
+}
