@@ -104,7 +104,8 @@ let package = Package(
             name: "MeshNode",
             dependencies: [
                 "BlockingThreads", "ChunkModel", "ChunkStore", "ControlModel", "FetchPlanner", "Flist", "Gossip",
-                "GossipTransport", "LegacyFlist", "MeshKeys", "Minisign", "NodeConfiguration", "PeerExchange", "PeerProtocol", "ReadAPI", "SQLiteFile", "UpstreamStores", lifecycle, log,
+                "GossipTransport", "LegacyFlist", "MeshKeys", "Minisign", "NodeConfiguration", "PeerExchange", "PeerProtocol", "ReadAPI",
+                "SQLiteFile", "UpstreamStores", lifecycle, log,
             ], swiftSettings: besideNIO),
 
         // Programs.
@@ -114,7 +115,8 @@ let package = Package(
         .executableTarget(
             name: "chunkmesh",
             dependencies: [
-                "BlockCodec", "BlockingThreads", "ChunkModel", "ControlClient", "ControlModel", "Flist", "FlistTools", "HubServer", "LegacyFlist", "MeshKeys", "Minisign", "NodeConfiguration",
+                "BlockCodec", "BlockingThreads", "ChunkModel", "ControlClient", "ControlModel", "Flist", "FlistTools", "HubServer",
+                "LegacyFlist", "MeshKeys", "Minisign", "NodeConfiguration",
                 "UpstreamStores", arguments, log,
             ], swiftSettings: besideNIO),
 
@@ -182,7 +184,7 @@ let package = Package(
 // What the parsers of foreign bytes are fed with: in the ordinary build a test over corpora; with CHUNKMESH_FUZZ, which names libFuzzer's
 // archive (scripts/fuzz sets it), a program of the same sources where libFuzzer chooses the inputs and all of our code is instrumented.
 let fuzzed: [Target.Dependency] = [
-    "Archives", "BlockCodec", "ChunkModel", "ControlAPI", "ControlModel", "Flist", "Gossip", "GossipTransport", "HubServer", "LegacyFlist",
+    "Archives", "BlockCodec", "ChunkModel", "ControlAPI", "ControlModel", "Flist", "FlistTools", "Gossip", "GossipTransport", "HubServer", "LegacyFlist",
     "MeshKeys", "Minisign", "NodeConfiguration", "PeerProtocol", "SQLiteFile", "UpstreamStores", hummingbird,
 ]
 if let libFuzzer = Context.environment["CHUNKMESH_FUZZ"] {

@@ -257,7 +257,9 @@ final class PackPipeline {
             let result: Result<Outcome, any Error>
             do {
                 var stored = stored
-                for sink in others where try await !sink.contains(ref.id) {
+                for sink in others {
+                    guard !shared.isOver.load(ordering: .relaxed) else { throw CancellationError() }
+                    guard try await !sink.contains(ref.id) else { continue }
                     guard !shared.isOver.load(ordering: .relaxed) else { throw CancellationError() }
                     try await sink.store(kept)
                     stored += 1
@@ -291,7 +293,10 @@ final class PackPipeline {
             let result: Result<Outcome, any Error>
             do {
                 var isThere = true
-                for sink in others where isThere { isThere = try await sink.contains(ref.id) }
+                for sink in others where isThere {
+                    guard !shared.isOver.load(ordering: .relaxed) else { throw CancellationError() }
+                    isThere = try await sink.contains(ref.id)
+                }
                 result = .success(isThere ? .stored(ref, bytes: 0, stores: 0) : .absent)
             } catch {
                 result = .failure(error)

@@ -9,13 +9,17 @@ public struct UpstreamLimits: Sendable, Equatable {
     public var transfer: TransferLimits
     public var retry: RetryLimits
     public var concurrency: Int
+    /// A request to an upstream that rests after failures waits for the end of the rest if the upstream was well so long ago at most;
+    /// otherwise, and always with zero, it is turned away at once. Zero is for those who have other sources to ask meanwhile.
+    public var patience: Duration
     /// When an upstream that fails is left alone.
     var circuit = Circuit.Limits()
 
     public init(
-        transfer: TransferLimits = .chunk, retry: RetryLimits = RetryLimits(), concurrency: Int = UpstreamLimits.defaultConcurrency
+        transfer: TransferLimits = .chunk, retry: RetryLimits = RetryLimits(), concurrency: Int = UpstreamLimits.defaultConcurrency,
+        patience: Duration = .zero
     ) {
-        (self.transfer, self.retry, self.concurrency) = (transfer, retry, concurrency)
+        (self.transfer, self.retry, self.concurrency, self.patience) = (transfer, retry, concurrency, patience)
     }
 }
 
@@ -47,7 +51,14 @@ public final class UpstreamGate: Sendable {
     private struct State {
         var circuit: Circuit
         var lastError: String?
+        /// When the upstream answered last as it should.
+        var lastWell: ContinuousClock.Instant
     }
+
+    /// The part of the patience that is left to an upstream that has never answered.
+    private static let startingPatience: Duration = .seconds(5)
+    /// The longest sleep while an upstream rests, before it is looked at again.
+    private static let longestPause: Duration = .milliseconds(500)
 
     /// The URL without credentials.
     public let label: String
@@ -56,6 +67,7 @@ public final class UpstreamGate: Sendable {
     private let retry: RetryLimits
     private let random: UpstreamRandom
     private let places: Places
+    private let patience: Duration
     private let state: Mutex<State>
 
     /// - Parameter counters: of the node, which count along.
@@ -64,9 +76,10 @@ public final class UpstreamGate: Sendable {
     ) {
         self.label = label
         self.counters = UpstreamCounters(within: counters)
-        (retry, self.random) = (limits.retry, random)
+        (retry, patience, self.random) = (limits.retry, limits.patience, random)
         places = Places(limits.concurrency)
-        state = Mutex(State(circuit: Circuit(limits.circuit)))
+        let start = ContinuousClock.now - max(.zero, limits.patience - Self.startingPatience)
+        state = Mutex(State(circuit: Circuit(limits.circuit), lastWell: start))
     }
 
     public var report: UpstreamReport {
@@ -87,6 +100,10 @@ public final class UpstreamGate: Sendable {
                 return try await admitted(priority, attempt)
             } catch {
                 failure = error
+            }
+            if failure.isResting, patience > .zero, ContinuousClock.now - state.withLock({ $0.lastWell }) < patience {
+                do { try await Task.sleep(for: Self.longestPause * max(0.1, random.fraction())) } catch { throw .cancelled }
+                continue
             }
             guard failure.error.isRetryable, !failure.isResting,
                 let wait = retry.wait(after: number, retryAfter: failure.retryAfter, fraction: random.fraction())
@@ -110,7 +127,10 @@ public final class UpstreamGate: Sendable {
             }
             do throws(AttemptFailure) {
                 let value = try await attempt()
-                state.withLock { $0.circuit.succeeded() }
+                state.withLock { state in
+                    state.circuit.succeeded()
+                    state.lastWell = .now
+                }
                 return .success(value)
             } catch {
                 note(error)
@@ -126,7 +146,9 @@ public final class UpstreamGate: Sendable {
         state.withLock { state in
             switch failure.error {
             case .cancelled: state.circuit.probeAbandoned(now: now)
-            case .missing: state.circuit.succeeded()
+            case .missing:
+                state.circuit.succeeded()
+                state.lastWell = now
             case .failed(_, let line) where failure.isUpstreamAtFault:
                 state.circuit.failed(now: now, reason: line, pause: failure.retryAfter)
                 state.lastError = line

@@ -134,7 +134,9 @@ extension MeshTests {
             // The file is read again; one that is wrong leaves everything as it was.
             #expect(try await node.node.reload(node.configuration).applied == ["upstream.credentialsFile"])
             try Data("default login a password s3cret".utf8).write(to: URL(fileURLWithPath: credentials))
-            await #expect { try await node.node.reload(node.configuration) } throws: { "\($0)".contains("netrc:1") && !"\($0)".contains("s3cret") }
+            await #expect { try await node.node.reload(node.configuration) } throws: {
+                "\($0)".contains("netrc:1") && !"\($0)".contains("s3cret")
+            }
             await mesh.stop()
         }
 

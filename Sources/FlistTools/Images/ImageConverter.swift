@@ -128,8 +128,11 @@ public enum ImageConverter {
             try pass.add(member, from: tar)
         }
         guard pass.isWaiting else { return }
-        // Counted again: what is read twice takes its time twice.
-        keeper.progress.bytesTotal &+= UInt64(clamping: layer.size)
+        // Counted again: what is read three times takes its time three times.
+        keeper.progress.bytesTotal &+= 2 * UInt64(clamping: layer.size)
+        pass.beginAgain()
+        try open(layer, label, blobs, keeper, &limits) { member, _ in pass.findWaiting(member) }
+        pass.beginAgain()
         try open(layer, label, blobs, keeper, &limits) { member, tar in
             try pass.addWaiting(member, from: tar)
         }

@@ -94,6 +94,11 @@ struct ImageIndex {
                 .compactMap { annotations?[$0]?.string })
     }
 
+    /// `docker.io/library/thing:1.2` before `1.2`, its tag alone.
+    private static func fullestFirst(_ names: Set<String>) -> [String] {
+        names.sorted { ($1.utf8.count, $0) < ($0.utf8.count, $1) }
+    }
+
     private func choose(_ candidates: [Candidate], _ platform: ImagePlatform?) throws -> Candidate {
         var left = candidates
         if platform != nil || left.count > 1 {
@@ -129,7 +134,7 @@ struct ImageIndex {
         }
         return try complete(
             ImageManifest(
-                names: candidate.names.sorted(), digest: candidate.digest, config: config,
+                names: Self.fullestFirst(candidate.names), digest: candidate.digest, config: config,
                 platform: ImagePlatform(config) ?? candidate.platform, layers: layers), wanted)
     }
 

@@ -25,6 +25,11 @@ final class LayerPass {
     /// Hard links whose target an upper layer hides: their numbers, by the target's path.
     private var waiting: [[UInt8]: [Int64]] = [:]
     private var awaited: [Int64: [UInt8]] = [:]
+    /// Members read so far in this reading of the layer; where the waiting links stood; and which member each of them is a link to: of
+    /// several of one name the last one before it.
+    private var ordinal = 0
+    private var linkOrdinals: [Int64: Int] = [:]
+    private var wanted: [Int64: Int] = [:]
     /// Hard links that an upper layer hides: their targets' paths, by their own.
     private var aliases: [[UInt8]: [UInt8]] = [:]
     private var hiddenLinks = 0
@@ -36,13 +41,14 @@ final class LayerPass {
 
     deinit { buffer.deallocate() }
 
-    /// Whether contents are still wanted that only reading the layer once more can give: `addWaiting`.
+    /// Whether contents are still wanted that only reading the layer again can give: first `findWaiting`, then `addWaiting`.
     var isWaiting: Bool { !waiting.isEmpty }
 
     // MARK: Members
 
     /// Takes the member that `tar` stands at.
     func add(_ member: TarMember, from tar: TarReader) throws {
+        ordinal += 1
         let parts = member.path.split(separator: UInt8(ascii: "/")).filter { !$0.elementsEqual(".".utf8) }.map { Array($0) }
         if let reason = Self.refusal(parts) { return report.problem(member.path, "left out: \(reason)") }
         note(member)
@@ -53,7 +59,7 @@ final class LayerPass {
         if parts.dropLast().contains(where: { $0.starts(with: Self.auf) }) { return }
         if name.starts(with: Self.whiteoutPrefix) { return try addMark(name, in: Array(parts.dropLast())) }
         guard let parent = try descend(Array(parts.dropLast()), isMark: false, member.path) else {
-            if case .hardLink(let target) = member.kind { rememberHidden(parts, target, member.path) }
+            if case .hardLink(let target) = member.kind { rememberHidden(parts, target) } else { forgetHidden(parts) }
             report.report.hiddenEntries += 1
             return
         }
@@ -63,7 +69,7 @@ final class LayerPass {
         case .symlink(let target) where target.isEmpty || target.contains(0) || target.count > 4095:
             report.problem(member.path, "left out: a symbolic link with a target of \(target.count) bytes")
         case .file, .directory, .symlink, .fifo, .socket, .charDevice, .blockDevice:
-            guard let id = try place(Self.entry(member), name, parent, member.path) else { return }
+            guard let id = try place(Self.entry(member), name, parent, member.path) else { return forgetHidden(parts) }
             if member.kind == .file { try read(tar, into: id, size: member.size) }
         }
     }
@@ -199,7 +205,7 @@ final class LayerPass {
         // Of a target that waits itself, the content is not known yet.
         if let awaited = awaited[found.id] { return try wait(member, parts, parent, for: awaited) }
         // The same inode: what the link's own header says of it does not count.
-        if try place(entry, parts[parts.count - 1], parent, member.path) == nil { rememberHidden(parts, target, member.path) }
+        if try place(entry, parts[parts.count - 1], parent, member.path) == nil { rememberHidden(parts, target) }
     }
 
     /// Takes the link's place in the tree; what is in it comes when the layer is read again.
@@ -208,23 +214,42 @@ final class LayerPass {
             return report.problem(member.path, "left out: more than \(Self.maxHiddenLinks) hard links to hidden files in one layer")
         }
         guard let id = try place(Self.entry(member), parts[parts.count - 1], parent, member.path) else {
-            return rememberHidden(parts, member.hardLinkTarget, member.path)
+            return rememberHidden(parts, member.hardLinkTarget)
         }
         hiddenLinks += 1
         waiting[target, default: []].append(id)
         awaited[id] = target
+        linkOrdinals[id] = ordinal
     }
 
-    private func rememberHidden(_ parts: [[UInt8]], _ target: [UInt8], _ path: [UInt8]) {
+    private func rememberHidden(_ parts: [[UInt8]], _ target: [UInt8]) {
         guard hiddenLinks < Self.maxHiddenLinks else { return }
         hiddenLinks += 1
         let plain = Self.plain(target)
         aliases[Array(parts.joined(separator: [UInt8(ascii: "/")]))] = aliases[plain] ?? plain
     }
 
-    /// The layer read once more, for what hard links need that is hidden itself.
+    /// Something else has that name now.
+    private func forgetHidden(_ parts: [[UInt8]]) {
+        if !aliases.isEmpty { aliases[Array(parts.joined(separator: [UInt8(ascii: "/")]))] = nil }
+    }
+
+    /// Starts reading the layer again.
+    func beginAgain() { ordinal = 0 }
+
+    /// The layer's members once more, to find those that the waiting links mean.
+    func findWaiting(_ member: TarMember) {
+        ordinal += 1
+        for id in waiting[Self.plain(member.path)] ?? [] where ordinal < linkOrdinals[id] ?? 0 { wanted[id] = ordinal }
+    }
+
+    /// And once more, for their contents.
     func addWaiting(_ member: TarMember, from tar: TarReader) throws {
-        guard let links = waiting.removeValue(forKey: Self.plain(member.path)) else { return }
+        ordinal += 1
+        let path = Self.plain(member.path)
+        let links = (waiting[path] ?? []).filter { wanted[$0] == ordinal }
+        guard !links.isEmpty else { return }
+        waiting[path]?.removeAll { links.contains($0) }
         switch member.kind {
         case .directory, .hardLink, .other:
             for id in links { try giveUp(id) }

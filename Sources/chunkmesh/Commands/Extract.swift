@@ -33,6 +33,7 @@ enum Extraction {
                 bar.withLock { $0.show(done: progress.bytes, of: 0, note: note) }
             }
         }
+        for note in flist.notes where !note.hasPrefix("no table") { Terminal.error("chunkmesh: note: \(note)") }
         for note in report.notes { Terminal.error("chunkmesh: note: \(note)") }
         for problem in report.problems { Terminal.error("chunkmesh: left out: \(problem)") }
         if report.problemCount > report.problems.count {

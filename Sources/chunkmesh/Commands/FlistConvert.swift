@@ -65,7 +65,8 @@ extension FlistCommand {
                     throw ValidationError("--image and --platform are for container images; \(source) is a legacy .flist")
                 }
                 if store.isEmpty {
-                    return try await LegacyConversion.keepingChunks(path, to: output, routes: routes, keepPasswords: keepPasswords, json: json)
+                    return try await LegacyConversion.keepingChunks(
+                        path, to: output, routes: routes, keepPasswords: keepPasswords, json: json)
                 }
                 return try await LegacyConversion.recoding(path, try session(routes), from: from, json: json)
             }

@@ -11,6 +11,9 @@ extension FlistCommand {
         static let configuration = CommandConfiguration(
             abstract: "Checks every chunk of an flist: there and right, or which is not; with --key who signed it.")
 
+        /// Lines about problems; the document of --json holds all of them.
+        private static let maxLines = 100
+
         enum Place: String, ExpressibleByArgument, CaseIterable { case node, site, hub }
 
         @Argument(help: "Local file, http(s) URL, or known name.") var flist: String
@@ -38,9 +41,12 @@ extension FlistCommand {
             }
             report.signature = signer
             if options.json { try Terminal.json(report) }
-            for problem in report.problems {
+            for problem in report.problems.prefix(Self.maxLines) {
                 let file = problem.file.map { " (\($0))" } ?? ""
                 Terminal.error("chunkmesh: " + (problem.chunk.isEmpty ? "" : "chunk \(problem.chunk): ") + problem.reason + file)
+            }
+            if report.problems.count > Self.maxLines {
+                Terminal.error("chunkmesh: and \(report.problems.count - Self.maxLines) more; --json lists all")
             }
             if !options.json { Terminal.out("\(report.good) of \(report.chunks) chunks are there and right") }
             if report.good < report.chunks || !report.problems.isEmpty { throw ExitCode(1) }
