@@ -184,7 +184,8 @@ let package = Package(
 // What the parsers of foreign bytes are fed with: in the ordinary build a test over corpora; with CHUNKMESH_FUZZ, which names libFuzzer's
 // archive (scripts/fuzz sets it), a program of the same sources where libFuzzer chooses the inputs and all of our code is instrumented.
 let fuzzed: [Target.Dependency] = [
-    "Archives", "BlockCodec", "ChunkModel", "ControlAPI", "ControlModel", "Flist", "FlistTools", "Gossip", "GossipTransport", "HubServer", "LegacyFlist",
+    "Archives", "BlockCodec", "ChunkModel", "ControlAPI", "ControlModel", "Flist", "FlistTools", "Gossip", "GossipTransport", "HubServer",
+    "LegacyFlist",
     "MeshKeys", "Minisign", "NodeConfiguration", "PeerProtocol", "SQLiteFile", "UpstreamStores", hummingbird,
 ]
 if let libFuzzer = Context.environment["CHUNKMESH_FUZZ"] {

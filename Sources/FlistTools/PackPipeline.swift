@@ -116,6 +116,8 @@ final class PackPipeline {
     private var batches: [Batch] = []
     private var head = 0
     private var cost = 0
+    /// An item failed: what comes after it would be given back without it.
+    private var hasFailed = false
     private var filling: (items: [Item], plain: ChunkBuffer?) = ([], nil)
     let pool: ChunkBufferPool
     /// Called now and then while the reader waits; what it throws ends the run.
@@ -186,7 +188,7 @@ final class PackPipeline {
 
     /// Gives back what is finished, without waiting, up to the first item that is not or that failed.
     func deliverFinished() {
-        do { while head < batches.count, batches[head].isFinished { try deliverOldest() } } catch {}
+        do { while !hasFailed, head < batches.count, batches[head].isFinished { try deliverOldest() } } catch {}
     }
 
     private func deliverOldest() throws {
@@ -198,7 +200,12 @@ final class PackPipeline {
             batches.removeFirst(head)
             head = 0
         }
-        for (item, outcome) in zip(batch.items, outcomes) { if let outcome { try deliver(item, outcome.get()) } }
+        do {
+            for (item, outcome) in zip(batch.items, outcomes) { if let outcome { try deliver(item, outcome.get()) } }
+        } catch {
+            hasFailed = true
+            throw error
+        }
     }
 
     // MARK: On the workers' threads

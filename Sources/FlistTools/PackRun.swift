@@ -117,7 +117,9 @@ final class PackRun {
         let ino = session.takeIno()
         let size: Int
         if let key = session.journalKey(path, status) {
-            if let refs = session.journalled(key) {
+            // A record that does not add up is none.
+            let blocks = (Int(status.st_size) + ChunkLimits.blockBytes - 1) / ChunkLimits.blockBytes
+            if let refs = session.journalled(key), refs.count == blocks {
                 for ref in refs { try session.add(journalled: ref, of: ino) }
                 size = Int(status.st_size)
                 state.bytesDone += UInt64(size)

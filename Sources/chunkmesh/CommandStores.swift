@@ -14,7 +14,9 @@ extension StoreOpener {
     /// - Parameter named: store URLs of the command line.
     static func forCommand(named: [String]) throws -> StoreOpener {
         let file = getenv(credentialsVariable).map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 }
-        return StoreOpener(curl: CurlMulti(), credentials: try UpstreamCredentials.load(file: file), named: named, limits: UpstreamLimits(patience: patience))
+        return StoreOpener(
+            curl: CurlMulti(), credentials: try UpstreamCredentials.load(file: file), named: named,
+            limits: UpstreamLimits(patience: patience))
     }
 }
 

@@ -133,7 +133,8 @@ import Testing
         #expect(!FileManager.default.fileExists(atPath: scratch.sub("a.fl")))
         store.state.withLock { $0.failsAfter = .max }
         #expect(try await pack(options).problems == [])
-        #expect(try await FlistVerifier.verify(FlistFile(path: scratch.sub("a.fl")), source: store).isComplete)
+        let report = try await FlistVerifier.verify(FlistFile(path: scratch.sub("a.fl")), source: store)
+        #expect(report.isComplete, "missing \(report.missing), bad \(report.bad), \(report.problems)")
     }
 
     @Test func replicasAndShardsGetTheirChunks() async throws {

@@ -3,6 +3,7 @@ extension FuzzTarget {
     static let all: [FuzzTarget] = [
         flist, legacyFlist, legacyRecord, archive, router, minisign, snappyBlock, storedBlock, gossipDatagrams, gossipSeal, gossipMachine,
         peerFrame, peerHandshake, peerStream, peerMachines,
-        apiRequest, hubRequest, upstreamURL, s3Text, credentials, respReplies, imageDocument, imageLayer, configuration, meshKeys, controlAnswers,
+        apiRequest, hubRequest, upstreamURL, s3Text, credentials, respReplies, imageDocument, imageLayer, configuration, meshKeys,
+        controlAnswers,
     ]
 }

@@ -12,7 +12,9 @@ extension FuzzTarget {
         },
         run: { bytes in
             let answer = S3Answer(bytes)
-            for word in [answer.code, answer.region] { fuzzCheck((word?.utf8.count ?? 0) <= S3Answer.maxWordBytes, "a word over the limit") }
+            for word in [answer.code, answer.region] {
+                fuzzCheck((word?.utf8.count ?? 0) <= S3Answer.maxWordBytes, "a word over the limit")
+            }
             _ = answer.explanation(bucket: "b", isAnonymous: true)
             let text = String(decoding: bytes, as: UTF8.self)
             _ = PercentText.decoded(text)
