@@ -24,26 +24,7 @@ public final class DirStore: BlockingChunkSink {
         let literal = String(url.dropFirst("dir://".count))
         var status = stat()
         let isThere = stat(literal, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
-        path = isThere ? literal : Self.decoded(literal) ?? literal
-    }
-
-    /// `nil` when there is no escape, or a wrong one.
-    private static func decoded(_ text: String) -> String? {
-        guard text.utf8.contains(UInt8(ascii: "%")) else { return nil }
-        var out: [UInt8] = []
-        var bytes = Array(text.utf8)[...]
-        while let byte = bytes.popFirst() {
-            guard byte == UInt8(ascii: "%") else {
-                out.append(byte)
-                continue
-            }
-            guard let decoded = Hex.decode(String(decoding: bytes.prefix(2), as: UTF8.self)), decoded.count == 1, decoded[0] != 0 else {
-                return nil
-            }
-            out.append(decoded[0])
-            bytes = bytes.dropFirst(2)
-        }
-        return String(validating: out, as: UTF8.self)
+        path = isThere ? literal : PercentText.decoded(literal) ?? literal
     }
 
     /// `dir://` with the absolute form of `path`, which need not exist.

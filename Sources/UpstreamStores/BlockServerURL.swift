@@ -1,3 +1,5 @@
+internal import ChunkModel
+
 /// `server://http://host[:port][/path][?token=T]`: rfs' own server (FORMATS.md §1.5).
 struct BlockServerURL: Sendable {
     /// Without credentials and token.

@@ -76,28 +76,11 @@ enum LegacyConversion {
         bar.withLock { $0.end(done: report.bytes, of: report.bytes, note: Terminal.size(report.bytes)) }
         for note in access.flist.notes { Terminal.error("chunkmesh: note: \(note)") }
         for problem in report.problems { Terminal.error("chunkmesh: left out: \(problem)") }
-        if json {
-            try Terminal.json(
-                Summary(
-                    flist: session.output, entries: report.entries, files: report.files, bytes: report.bytes, blocks: report.blocks,
-                    newChunks: report.newChunks, newBytes: report.newBytes, problems: report.problemCount))
-        } else {
-            Terminal.out(
-                "\(session.output): \(report.entries) entries, \(report.files) files, \(Terminal.size(report.bytes)) in \(report.blocks) blocks; \(report.newChunks) new chunks, \(Terminal.size(report.newBytes)) stored"
-            )
-        }
+        try PackedFlist(
+            flist: session.output, entries: report.entries, files: report.files, bytes: report.bytes, blocks: report.blocks,
+            newChunks: report.newChunks, newBytes: report.newBytes, problems: report.problemCount
+        ).show(json: json)
         if report.problemCount > 0 { throw ExitCode(1) }
-    }
-
-    private struct Summary: Encodable {
-        let flist: String
-        let entries: Int
-        let files: Int
-        let bytes: UInt64
-        let blocks: Int
-        let newChunks: Int
-        let newBytes: UInt64
-        let problems: Int
     }
 
     /// An empty file beside its place, which it takes when it is whole; gone otherwise.

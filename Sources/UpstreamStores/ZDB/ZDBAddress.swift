@@ -1,3 +1,5 @@
+internal import ChunkModel
+
 /// Where a store that speaks RESP is, and how one enters it: what a `zdb://`, `redis://` or `ardb://` URL says.
 ///
 /// * `zdb://[user][:password@]host[:9900][/namespace]` and, over a unix socket, `zdb://[:password@]/path/of/socket[?namespace=name]`

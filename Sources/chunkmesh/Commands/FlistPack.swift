@@ -78,30 +78,11 @@ extension FlistCommand {
             bar.withLock { $0.end(done: report.bytes, of: report.bytes, note: Terminal.size(report.bytes)) }
             for note in report.notes { Terminal.error("chunkmesh: note: \(note)") }
             for problem in report.problems { Terminal.error("chunkmesh: left out: \(problem)") }
-            let summary = Summary(
+            try PackedFlist(
                 flist: output, entries: report.entries, files: report.files, bytes: report.bytes, blocks: report.blocks,
-                newChunks: report.newChunks,
-                newBytes: report.newBytes, resumedFiles: report.resumedFiles, problems: report.problemCount)
-            if json {
-                try Terminal.json(summary)
-            } else {
-                Terminal.out(
-                    "\(output): \(report.entries) entries, \(report.files) files, \(Terminal.size(report.bytes)) in \(report.blocks) blocks; \(report.newChunks) new chunks, \(Terminal.size(report.newBytes)) stored"
-                )
-            }
+                newChunks: report.newChunks, newBytes: report.newBytes, resumedFiles: report.resumedFiles, problems: report.problemCount
+            ).show(json: json)
             if report.problemCount > 0 { throw ExitCode(1) }
-        }
-
-        private struct Summary: Encodable {
-            let flist: String
-            let entries: Int
-            let files: Int
-            let bytes: UInt64
-            let blocks: Int
-            let newChunks: Int
-            let newBytes: UInt64
-            let resumedFiles: Int
-            let problems: Int
         }
     }
 }

@@ -1,11 +1,9 @@
-internal import ChunkModel
-
 /// `%XX` in URLs (RFC 3986 §2.1).
-enum PercentText {
+public enum PercentText {
     /// `text` with its escapes decoded.
     ///
     /// - Returns: `nil` when an escape is none, stands for NUL, or the bytes are not UTF-8.
-    static func decoded(_ text: some StringProtocol) -> String? {
+    public static func decoded(_ text: some StringProtocol) -> String? {
         var out: [UInt8] = []
         var bytes = Array(text.utf8)[...]
         while let byte = bytes.popFirst() {
