@@ -1,3 +1,4 @@
+import ChunkModel
 @testable import UpstreamStores
 
 extension FuzzTarget {
