@@ -72,7 +72,9 @@ extension MeshTests {
                     #expect(shown.site.complete && shown.site.missing == 0)
                 }
                 let shown = try await mesh.nodes[1].node.status(of: known.digest).flists[0]
-                #expect(!shown.upstream.reachable && shown.upstream.error != nil && !shown.node.complete && shown.node.missing == 1)
+                #expect(!shown.node.complete && shown.node.missing == 1)
+                // Whether this node has met the dead hub depends on who owns the URL.
+                #expect(shown.upstream.reachable || shown.upstream.error != nil)
             }
         }
     }
