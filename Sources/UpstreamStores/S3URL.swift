@@ -38,6 +38,7 @@ struct S3URL: Sendable {
                 path.contains("@")
                     ? "not a URL; in the keys write / as %2F, + as %2B, @ as %40 and : as %3A" : "write s3://host:port/bucket")
         }
+        guard host.utf8.allSatisfy({ $0 < 0x80 }) else { throw unusable("its host has letters outside ASCII; write it as xn--…") }
         let isTLS = scheme == "s3s"
         let port = UpstreamURL.part(parsed, CURLUPART_PORT).flatMap { Int($0) }
         endpoint = Endpoint(host: host, port: port ?? (isTLS ? 443 : 80))

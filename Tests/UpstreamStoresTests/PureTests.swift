@@ -53,3 +53,11 @@ private let start = ContinuousClock.now
         #expect(bucket.delay(now: start + .seconds(3_600)) > .zero)
     }
 }
+
+@Suite struct S3URLTests {
+    /// A mark that combines with the slash before it; found by fuzzing.
+    @Test func hostsOutsideASCIIAreRefused() throws {
+        #expect(throws: UpstreamError.self) { try S3URL("s3://\u{741}host/bucket") }
+        #expect(try S3URL("s3://host:9000/bucket/prefix").base == "http://host:9000/bucket/prefix")
+    }
+}
