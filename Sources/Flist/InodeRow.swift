@@ -46,9 +46,7 @@ package enum InodeRow {
         case 0o140000: kind = .socket
         case 0o020000, 0o060000:
             guard let number = row.integer(6), number >= 0 else { return refused("device without a usable rdev") }
-            let device = UInt64(number)
-            let major = UInt32(truncatingIfNeeded: ((device >> 8) & 0xfff) | ((device >> 32) & ~0xfff))
-            let minor = UInt32(truncatingIfNeeded: (device & 0xff) | ((device >> 12) & ~0xff))
+            let (major, minor) = DeviceNumber.decoded(UInt64(number))
             kind = mode & 0o170000 == 0o020000 ? .charDevice(major: major, minor: minor) : .blockDevice(major: major, minor: minor)
         default: return refused("unknown file type (mode \(String(mode, radix: 8)))")
         }

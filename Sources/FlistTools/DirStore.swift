@@ -37,6 +37,9 @@ public final class DirStore: BlockingChunkSink {
 
     private func splitPath(_ id: ChunkID) -> String { "\(path)/\(id.hex.prefix(2))/\(id.hex)" }
 
+    /// Where the chunk may lie when it is read.
+    func places(_ id: ChunkID) -> [String] { [splitPath(id), "\(path)/\(id.hex)"] }
+
     public func contains(_ id: ChunkID) async throws -> Bool { try await Self.threads.run { try self.containsNow(id) } }
     public func store(_ chunk: Chunk) async throws { try await Self.threads.run { try self.storeNow(chunk) } }
 
@@ -77,7 +80,7 @@ public final class DirStore: BlockingChunkSink {
     ///
     /// - Throws: when what lies there cannot be read, is over `ChunkLimits.maxStoredBytes`, or does not hash to `id`.
     public func load(_ id: ChunkID, pool: ChunkBufferPool) throws -> Chunk? {
-        for candidate in [splitPath(id), "\(path)/\(id.hex)"] {
+        for candidate in places(id) {
             let file = open(candidate, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
             guard file >= 0 else {
                 if errno == ENOENT || errno == ENOTDIR { continue }

@@ -232,8 +232,9 @@ final class ExtractRun: Sendable {
         case .symlink(let target): return type == S_IFLNK && file.directory.target(of: file.name) == target
         case .fifo: return type == S_IFIFO
         case .socket: return type == S_IFSOCK
-        case .charDevice(let major, let minor): return type == S_IFCHR && status.st_rdev == Self.device(major, minor)
-        case .blockDevice(let major, let minor): return type == S_IFBLK && status.st_rdev == Self.device(major, minor)
+        case .charDevice(let major, let minor): return type == S_IFCHR && status.st_rdev == DeviceNumber.encoded(major: major, minor: minor)
+        case .blockDevice(let major, let minor):
+            return type == S_IFBLK && status.st_rdev == DeviceNumber.encoded(major: major, minor: minor)
         case .file, .directory: return false
         }
     }
@@ -265,7 +266,7 @@ final class ExtractRun: Sendable {
             guard options.devices else { return add(note: "\(FlistPath.quoted(file.path)): device left out") }
             var type = S_IFBLK
             if case .charDevice = entry.kind { type = S_IFCHR }
-            made = withName(name) { mknodat(at, $0, type | 0o600, Self.device(major, minor)) }
+            made = withName(name) { mknodat(at, $0, type | 0o600, dev_t(DeviceNumber.encoded(major: major, minor: minor))) }
         case .file, .directory: return
         }
         if made != 0, errno == EEXIST {
@@ -288,12 +289,6 @@ final class ExtractRun: Sendable {
             throw error
         }
         if case .symlink = entry.kind { count { $0.links += 1 } } else { count { $0.specials += 1 } }
-    }
-
-    /// glibc's dev_t (FORMATS.md §1.2).
-    private static func device(_ major: UInt32, _ minor: UInt32) -> dev_t {
-        let (major, minor) = (UInt64(major), UInt64(minor))
-        return dev_t((major & ~0xfff) << 32 | (major & 0xfff) << 8 | (minor & ~0xff) << 12 | (minor & 0xff))
     }
 
     private func setTime(_ entry: FlistEntry, name: [UInt8], at directory: Int32) throws {

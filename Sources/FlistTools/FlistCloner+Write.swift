@@ -1,31 +1,17 @@
 internal import BlockCodec
 public import ChunkModel
 public import Flist
-internal import Glibc
 
 extension FlistCloner {
     /// Writes the flist anew, as an `.fl` with other routes. Entries that are refused are left out, and named. Blocks.
     ///
     /// - Returns: the refused entries, a line each; at most `maxLines`.
     public static func write(_ flist: FlistFile, to output: String, routes: [Route]) throws -> [String] {
-        let part = "\(output).\(getpid()).part"
-        let shown = FlistPath.quoted(Array(output.utf8))
-        let file = open(part, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
-        guard file >= 0 else { throw ToolError.system(shown) }
-        defer { close(file) }
-        do {
-            let problems = try copyRows(of: flist, to: part, routes: routes)
-            guard fsync(file) == 0, rename(part, output) == 0 else { throw ToolError.system(shown) }
-            return problems
-        } catch {
-            unlink(part)
-            throw error
-        }
+        try NewFlist.write(output) { writer in try copyRows(of: flist, to: writer, routes: routes) }
     }
 
-    private static func copyRows(of flist: FlistFile, to part: String, routes: [Route]) throws -> [String] {
+    private static func copyRows(of flist: FlistFile, to writer: FlistWriter, routes: [Route]) throws -> [String] {
         var problems: [String] = []
-        let writer = try FlistWriter(path: part)
         for route in routes { try writer.add(route: route) }
         for tag in flist.tags { try writer.add(tag: tag) }
         try writer.add(FlistWriter.Row(flist.root()))
@@ -46,7 +32,6 @@ extension FlistCloner {
                 for ref in refs { try writer.add(ref, to: visit.entry.ino) }
             }
         }
-        try writer.finish()
         return problems
     }
 }
@@ -62,18 +47,12 @@ extension FlistWriter.Row {
         case .symlink(let bytes): (type, target) = (0o120000, bytes)
         case .fifo: type = 0o010000
         case .socket: type = 0o140000
-        case .charDevice(let major, let minor): (type, rdev) = (0o020000, Self.device(major, minor))
-        case .blockDevice(let major, let minor): (type, rdev) = (0o060000, Self.device(major, minor))
+        case .charDevice(let major, let minor): (type, rdev) = (0o020000, DeviceNumber.encoded(major: major, minor: minor))
+        case .blockDevice(let major, let minor): (type, rdev) = (0o060000, DeviceNumber.encoded(major: major, minor: minor))
         }
         self.init(
             ino: entry.ino, parent: entry.parent, name: entry.name,
             size: entry.isDirectory ? 4096 : Int64(clamping: entry.size), uid: entry.uid, gid: entry.gid,
             mode: type | UInt32(entry.permissions), rdev: rdev, mtime: entry.mtime, ctime: entry.ctime, target: target)
-    }
-
-    /// glibc's dev_t (FORMATS.md §1.2).
-    private static func device(_ major: UInt32, _ minor: UInt32) -> UInt64 {
-        let (major, minor) = (UInt64(major), UInt64(minor))
-        return (major & ~0xfff) << 32 | (major & 0xfff) << 8 | (minor & ~0xff) << 12 | (minor & 0xff)
     }
 }

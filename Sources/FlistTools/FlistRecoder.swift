@@ -164,30 +164,8 @@ private final class RecodeRun: @unchecked Sendable {
     }
 
     private func row(_ entry: FlistEntry, ino: Int64, parent: Int64) -> FlistWriter.Row {
-        var row = FlistWriter.Row(
-            ino: ino, parent: parent, name: entry.name, size: Int64(clamping: entry.size), uid: entry.uid, gid: entry.gid,
-            mode: UInt32(entry.permissions), mtime: entry.mtime, ctime: entry.ctime)
-        switch entry.kind {
-        case .file: row.mode |= 0o100000
-        case .directory: row.mode |= 0o040000
-        case .symlink(let target):
-            row.mode |= 0o120000
-            row.target = target
-        case .fifo: row.mode |= 0o010000
-        case .socket: row.mode |= 0o140000
-        case .charDevice(let major, let minor):
-            row.mode |= 0o020000
-            row.rdev = Self.device(major, minor)
-        case .blockDevice(let major, let minor):
-            row.mode |= 0o060000
-            row.rdev = Self.device(major, minor)
-        }
+        var row = FlistWriter.Row(entry)
+        (row.ino, row.parent, row.size) = (ino, parent, Int64(clamping: entry.size))
         return row
-    }
-
-    /// glibc's dev_t (FORMATS.md §1.2).
-    private static func device(_ major: UInt32, _ minor: UInt32) -> UInt64 {
-        let (major, minor) = (UInt64(major), UInt64(minor))
-        return (major & ~0xfff) << 32 | (major & 0xfff) << 8 | (minor & ~0xff) << 12 | (minor & 0xff)
     }
 }

@@ -214,10 +214,7 @@ struct IndexBuilder {
         switch type {
         case 1, 2:
             guard numbers.count == 2, let major = numbers[0], let minor = numbers[1] else { return nil }
-            let (high, low) = (UInt64(major), UInt64(minor))
-            // glibc's dev_t (FORMATS.md §1.2).
-            let device = (high & ~0xfff) << 32 | (high & 0xfff) << 8 | (low & ~0xff) << 12 | (low & 0xff)
-            guard let device = Int64(exactly: device) else { return nil }
+            guard let device = Int64(exactly: DeviceNumber.encoded(major: major, minor: minor)) else { return nil }
             return (type == 1 ? 0o060000 : 0o020000, device)
         case 3: return (0o010000, 0)
         default:

@@ -105,14 +105,8 @@ extension LayerTree.Entry {
         case .symlink(let target): (kind, self.target) = (.symlink, target)
         case .fifo: kind = .fifo
         case .socket: kind = .socket
-        case .charDevice(let major, let minor): (kind, rdev) = (.charDevice, Self.rdev(major, minor))
-        case .blockDevice(let major, let minor): (kind, rdev) = (.blockDevice, Self.rdev(major, minor))
+        case .charDevice(let major, let minor): (kind, rdev) = (.charDevice, DeviceNumber.encoded(major: major, minor: minor))
+        case .blockDevice(let major, let minor): (kind, rdev) = (.blockDevice, DeviceNumber.encoded(major: major, minor: minor))
         }
-    }
-
-    /// A device's number as Linux has it in 64 bits (FORMATS.md §1.2).
-    static func rdev(_ major: UInt32, _ minor: UInt32) -> UInt64 {
-        let (major, minor) = (UInt64(major), UInt64(minor))
-        return (minor & 0xff) | (major & 0xfff) << 8 | (minor & ~0xff) << 12 | (major & ~0xfff) << 32
     }
 }

@@ -99,8 +99,8 @@ final class LayerPass {
         case .symlink(let target): (entry.kind, entry.target) = (.symlink, target)
         case .fifo: entry.kind = .fifo
         case .socket: entry.kind = .socket
-        case .charDevice(let major, let minor): (entry.kind, entry.rdev) = (.charDevice, LayerTree.Entry.rdev(major, minor))
-        case .blockDevice(let major, let minor): (entry.kind, entry.rdev) = (.blockDevice, LayerTree.Entry.rdev(major, minor))
+        case .charDevice(let major, let minor): (entry.kind, entry.rdev) = (.charDevice, DeviceNumber.encoded(major: major, minor: minor))
+        case .blockDevice(let major, let minor): (entry.kind, entry.rdev) = (.blockDevice, DeviceNumber.encoded(major: major, minor: minor))
         }
         return entry
     }
