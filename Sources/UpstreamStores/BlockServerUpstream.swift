@@ -1,4 +1,4 @@
-public import ChunkModel
+internal import ChunkModel
 internal import Synchronization
 
 /// rfs' server, read and written through its block API: `GET`, `HEAD` of `/api/v1/block/HEX`, and `POST` of the bytes to
@@ -6,13 +6,12 @@ internal import Synchronization
 ///
 /// The token is the URL's, or the password that the credentials file has for the host under the login `token`. With any other name
 /// and password, from the URL or the file, a token is asked of `/api/v1/signin`, once, and again when it is no longer taken.
-public final class BlockServerUpstream: UpstreamStore, ChunkSink {
-    public var label: String { gate.label }
+final class BlockServerUpstream: ObjectStore {
     private let url: BlockServerURL
     private let curl: CurlMulti
     private let transfer: TransferLimits
     private let credentials: CredentialBox
-    private let gate: UpstreamGate
+    let gate: UpstreamGate
     /// Got by signing in.
     private let session = Mutex<String?>(nil)
 
@@ -21,34 +20,15 @@ public final class BlockServerUpstream: UpstreamStore, ChunkSink {
         (self.url, self.curl, self.transfer, self.credentials, self.gate) = (url, curl, transfer, credentials, gate)
     }
 
-    public func noteBadContent() { gate.noteBadContent() }
-
-    public func fetch(_ id: ChunkID, priority: FetchPriority, pool: ChunkBufferPool) async throws(UpstreamError) -> ChunkBuffer {
-        let buffer = try await gate.run(priority) { () async throws(AttemptFailure) -> ChunkBuffer in
-            let sink = ChunkBody(pool: pool)
-            guard try await isThere(id, .get, priority, sink) else { throw AttemptFailure(.missing) }
-            return sink.buffer
-        }
-        gate.counters.add { $0.chunks += 1 }
-        return buffer
-    }
-
-    public func contains(_ id: ChunkID) async throws -> Bool {
-        try await gate.run(.prefetch) { () async throws(AttemptFailure) in try await isThere(id, .head, .prefetch, NoBody()) }
-    }
-
     /// - Throws: `UpstreamError` with one line; also when the server names the chunk otherwise, so that nobody would find it.
-    public func store(_ chunk: Chunk) async throws {
+    func store(_ chunk: Chunk) async throws {
         try await gate.run(.prefetch) { () async throws(AttemptFailure) in try await post(chunk) }
-        gate.counters.add {
-            $0.storedChunks += 1
-            $0.storedBytes += chunk.byteCount
-        }
+        gate.noteStored(chunk)
     }
 
     private func path(of id: ChunkID) -> String { "api/v1/block/\(id.hex)" }
 
-    private func isThere(
+    func isThere(
         _ id: ChunkID, _ method: CurlRequest.Method, _ priority: FetchPriority, _ sink: any TransferSink
     ) async throws(AttemptFailure) -> Bool {
         // Reading is open to everybody; a token that is at hand may help with a proxy before the server.

@@ -50,10 +50,7 @@ public final class DirSink: ChunkSink {
             throw AttemptFailure(
                 .failed(retryable: false, line: "\(label): chunk \(chunk.id.hex.prefix(12))… cannot be stored: \(cause.line)"))
         }
-        gate.counters.add {
-            $0.storedChunks += 1
-            $0.storedBytes += chunk.byteCount
-        }
+        gate.noteStored(chunk)
     }
 
     private struct Cause: Error {

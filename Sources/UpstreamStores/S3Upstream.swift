@@ -1,61 +1,40 @@
 internal import BlockingThreads
 internal import CCrypto
-public import ChunkModel
+internal import ChunkModel
 
 /// A bucket of an S3 store, read and written: the object's name is the chunk's id in hex (FORMATS.md §1.5), addressed by path.
 ///
 /// Requests are signed with the keys of the URL, else with those for the host in the credentials file, else, where the operator or the
 /// user named the host, with those of the environment; without any they are anonymous.
-public final class S3Upstream: UpstreamStore, ChunkSink {
+final class S3Upstream: ObjectStore {
     /// SHA-256 of no bytes.
     private static let emptyHash = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     /// Threads that hash what is sent.
     private static let hashers = BlockingThreads(count: 2)
 
-    public var label: String { gate.label }
     private let url: S3URL
     private let curl: CurlMulti
     private let transfer: TransferLimits
     private let credentials: CredentialBox
-    private let gate: UpstreamGate
+    let gate: UpstreamGate
 
     /// - Parameter gate: of this upstream, whose label is the URL's.
     init(url: S3URL, curl: CurlMulti, transfer: TransferLimits, credentials: CredentialBox, gate: UpstreamGate) {
         (self.url, self.curl, self.transfer, self.credentials, self.gate) = (url, curl, transfer, credentials, gate)
     }
 
-    public func noteBadContent() { gate.noteBadContent() }
-
-    public func fetch(_ id: ChunkID, priority: FetchPriority, pool: ChunkBufferPool) async throws(UpstreamError) -> ChunkBuffer {
-        let buffer = try await gate.run(priority) { () async throws(AttemptFailure) -> ChunkBuffer in
-            let sink = ChunkBody(pool: pool)
-            guard try await isThere(id, .get, priority, sink) else { throw AttemptFailure(.missing) }
-            return sink.buffer
-        }
-        gate.counters.add { $0.chunks += 1 }
-        return buffer
-    }
-
-    /// Asks with HEAD.
-    public func contains(_ id: ChunkID) async throws -> Bool {
-        try await gate.run(.prefetch) { () async throws(AttemptFailure) in try await isThere(id, .head, .prefetch, NoBody()) }
-    }
-
     /// - Throws: `UpstreamError` with one line.
-    public func store(_ chunk: Chunk) async throws {
+    func store(_ chunk: Chunk) async throws {
         let hash = await Self.hashers.run { chunk.buffer.withBytes(Self.sha256) }
         try await gate.run(.prefetch) { () async throws(AttemptFailure) in
             let headers = ["Content-Type: application/octet-stream"]
             let response = try await perform(chunk.id, .put(chunk.buffer), hash, headers, .prefetch, NoBody())
             guard (200...204).contains(response.status) else { throw failure(response, chunk.id) }
         }
-        gate.counters.add {
-            $0.storedChunks += 1
-            $0.storedBytes += chunk.byteCount
-        }
+        gate.noteStored(chunk)
     }
 
-    private func isThere(
+    func isThere(
         _ id: ChunkID, _ method: CurlRequest.Method, _ priority: FetchPriority, _ sink: any TransferSink
     ) async throws(AttemptFailure) -> Bool {
         let response = try await perform(id, method, Self.emptyHash, [], priority, sink)

@@ -52,28 +52,26 @@ public final class StoreOpener: Sendable {
     ///
     /// - Throws: `.unusable`, with one line, when there can be none.
     public func open(_ url: String) throws(UpstreamError) -> any UpstreamStore {
-        if let store = use(url)?.store { return store }
-        let opening = try Opening(url)
-        let gate = keep(url, gate(opening)) { $0.gate }
-        let store = try makeStore(opening, gate)
-        return keep(url, gate) { kept in
-            let one = kept.store ?? store
-            kept.store = one
-            return one
-        }
+        try kept(url, \.store) { (opening, gate) throws(UpstreamError) in try makeStore(opening, gate) }
     }
 
     /// The store that chunks are put into at `url`. Opens no connection; creates a directory only when the first chunk comes.
     ///
     /// - Throws: `UpstreamError.unusable`, with one line, when nothing can be written there.
     public func openSink(_ url: String) throws(UpstreamError) -> any ChunkSink {
-        if let sink = use(url)?.sink { return sink }
+        try kept(url, \.sink) { (opening, gate) throws(UpstreamError) in try makeSink(opening, gate) }
+    }
+
+    private func kept<Store>(
+        _ url: String, _ part: WritableKeyPath<Kept, Store?>, _ make: (Opening, UpstreamGate) throws(UpstreamError) -> Store
+    ) throws(UpstreamError) -> Store {
+        if let store = use(url)?[keyPath: part] { return store }
         let opening = try Opening(url)
         let gate = keep(url, gate(opening)) { $0.gate }
-        let sink = try makeSink(opening, gate)
+        let store = try make(opening, gate)
         return keep(url, gate) { kept in
-            let one = kept.sink ?? sink
-            kept.sink = one
+            let one = kept[keyPath: part] ?? store
+            kept[keyPath: part] = one
             return one
         }
     }

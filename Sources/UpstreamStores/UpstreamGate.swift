@@ -165,6 +165,14 @@ public final class UpstreamGate: Sendable {
         return AttemptFailure(.failed(retryable: true, line: "\(label) is left alone \(pause) after failures: \(reason)"), isResting: true)
     }
 
+    /// A chunk was put into the upstream.
+    func noteStored(_ chunk: Chunk) {
+        counters.add {
+            $0.storedChunks += 1
+            $0.storedBytes += chunk.byteCount
+        }
+    }
+
     /// The consumer of a chunk found that its bytes do not hash to its id.
     func noteBadContent() {
         counters.add { $0.badContent += 1 }

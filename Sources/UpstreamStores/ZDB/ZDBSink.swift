@@ -49,10 +49,7 @@ public final class ZDBSink: ChunkSink {
             case let reply: throw refused(reply, "SET", place)
             }
         }
-        gate.counters.add {
-            $0.storedChunks += 1
-            $0.storedBytes += chunk.byteCount
-        }
+        gate.noteStored(chunk)
     }
 
     private func send(_ request: RESPRequest, _ place: String) async throws(AttemptFailure) -> RESPReply {
