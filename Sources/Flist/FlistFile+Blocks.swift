@@ -75,41 +75,6 @@ extension FlistFile {
         }
     }
 
-    /// Calls `body` with each block whose chunk and key did not occur before, in the order of `uniqueChunks()`, and with `nil`
-    /// for each row with a bad id or key. Ends when `body` returns `false`.
-    ///
-    /// A chunk comes again when rows name it with different keys, of which one at most can be right.
-    func forEachUniqueBlock(_ body: (BlockRef?) -> Bool) throws(FlistError) {
-        try withConnection { connection in
-            var set = ChunkSet()
-            var keys: [BlockKey] = []
-            let statement = try connection.database.prepare(
-                "select \(FlistConnection.blockColumns) from block order by \(connection.schema.blockRowid)")
-            while try statement.step() {
-                guard case (let id?, let key?) = FlistConnection.block(statement) else {
-                    if !body(nil) { return }
-                    continue
-                }
-                let coding = try self.coding(of: id)
-                let place = set.insert(id)
-                if place == keys.count { keys.append(key) } else if keys[place] == key { continue }
-                if !body(BlockRef(id: id, key: key, coding: coding)) { return }
-            }
-        }
-    }
-
-    /// The blocks of the whole flist without repetition, in the order of `uniqueChunks()` (80 bytes each), and how many rows of
-    /// the block table are unusable. A chunk occurs twice when rows name it with different keys.
-    public func uniqueBlocks() throws(FlistError) -> (blocks: [BlockRef], badRows: Int) {
-        var blocks: [BlockRef] = []
-        var bad = 0
-        try forEachUniqueBlock { block in
-            if let block { blocks.append(block) } else { bad += 1 }
-            return true
-        }
-        return (blocks, bad)
-    }
-
     /// A row of the block table.
     public struct BlockRow: Sendable {
         /// Of the file.

@@ -56,10 +56,7 @@ extension FlistCommand {
         }
 
         func run() async throws {
-            let routes = try route.map { argument in
-                let (range, url) = try PackStore.split(argument)
-                return Route(range: ChunkRange(firstBytes: range), url: url)
-            }
+            let routes = try Route.all(route)
             if let path = FlistName.localFile(source), try await LegacyConversion.applies(to: path) {
                 guard image == nil, platform == nil else {
                     throw ValidationError("--image and --platform are for container images; \(source) is a legacy .flist")
@@ -84,10 +81,7 @@ extension FlistCommand {
         private func session(_ routes: [Route]) throws -> PackSession.Options {
             var session = PackSession.Options(output: output, stores: try PackStore.all(store))
             session.routes = routes
-            session.tags = tag.map { text in
-                let equals = text.firstIndex(of: "=")!
-                return FlistTag(key: String(text[..<equals]), value: String(text[text.index(after: equals)...]))
-            }
+            session.tags = FlistTag.all(tag)
             session.keepPasswords = keepPasswords
             session.coding = blockCodec.coding
             return session

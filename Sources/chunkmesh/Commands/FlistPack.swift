@@ -44,14 +44,8 @@ extension FlistCommand {
             Interrupt.cleanUpFirst()
             var options = PackOptions(
                 directory: directory, output: output, stores: try PackStore.all(store))
-            options.session.routes = try route.map { argument in
-                let (range, url) = try PackStore.split(argument)
-                return Route(range: ChunkRange(firstBytes: range), url: url)
-            }
-            options.session.tags = tag.map { text in
-                let equals = text.firstIndex(of: "=")!
-                return FlistTag(key: String(text[..<equals]), value: String(text[text.index(after: equals)...]))
-            }
+            options.session.routes = try Route.all(route)
+            options.session.tags = FlistTag.all(tag)
             options.session.keepPasswords = keepPasswords
             options.session.coding = blockCodec.coding
             options.measuresFirst = ProgressBar.isShown

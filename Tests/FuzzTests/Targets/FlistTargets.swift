@@ -31,7 +31,7 @@ extension FuzzTarget {
     static func read(_ flist: FlistFile) {
         try? flist.checkIntegrity()
         _ = try? flist.uniqueChunks()
-        _ = try? flist.uniqueBlocks()
+        _ = try? flist.blockRows(after: nil, limit: .max)
         _ = try? flist.totals()
         var walker = FlistWalker(flist, below: flist.root())
         var items = 0
