@@ -75,6 +75,7 @@ let package = Package(
         .target(name: "Gossip", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: pure),
         .target(name: "PeerProtocol", dependencies: ["CSodium", "ChunkModel", "MeshKeys"], swiftSettings: pure),
         .target(name: "FetchPlanner", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: pure),
+        .target(name: "MeshSimulation", dependencies: ["ChunkModel", "FetchPlanner", "Gossip", "MeshKeys"], swiftSettings: pure),
 
         // I/O.
         .target(
@@ -124,6 +125,8 @@ let package = Package(
             name: "exchange-bench", dependencies: ["CLinux", "ChunkModel", "MeshKeys", "PeerExchange", "PeerProtocol", log],
             swiftSettings: settings),
 
+        .executableTarget(name: "mesh-simulation", dependencies: ["MeshSimulation", arguments], swiftSettings: settings),
+
         .executableTarget(
             name: "flist-bench", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "Flist"], swiftSettings: settings),
 
@@ -144,7 +147,9 @@ let package = Package(
         .testTarget(name: "GossipTests", dependencies: ["ChunkModel", "Gossip", "MeshKeys"], swiftSettings: settings),
         .testTarget(name: "PeerProtocolTests", dependencies: ["ChunkModel", "MeshKeys", "PeerProtocol"], swiftSettings: settings),
         .testTarget(name: "FetchPlannerTests", dependencies: ["ChunkModel", "FetchPlanner", "MeshKeys"], swiftSettings: settings),
-        .testTarget(name: "SimulationTests", dependencies: ["ChunkModel", "FetchPlanner", "Gossip", "MeshKeys"], swiftSettings: settings),
+        .testTarget(
+            name: "SimulationTests", dependencies: ["ChunkModel", "FetchPlanner", "Gossip", "MeshKeys", "MeshSimulation"],
+            swiftSettings: settings),
         // Stores chunks until it is killed: what a SIGKILL leaves is looked at by ChunkStoreTests.
         .executableTarget(
             name: "chunkstore-crash", dependencies: ["ChunkModel", "ChunkStore", log], path: "Tests/Support/ChunkStoreCrash",

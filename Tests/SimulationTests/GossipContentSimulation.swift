@@ -3,6 +3,8 @@ import Gossip
 import MeshKeys
 import Testing
 
+@testable import MeshSimulation
+
 /// Facts, bitmaps and claims. Failing cases print their arguments.
 @Suite struct GossipContentSimulation {
     static let second: UInt64 = 1_000_000_000

@@ -2,6 +2,8 @@ import Gossip
 import MeshKeys
 import Testing
 
+@testable import MeshSimulation
+
 /// Failing cases print their arguments: count, loss per mille, seed. To repeat one exactly, run with SWIFT_DETERMINISTIC_HASHING=1, since
 /// the order of dictionaries is otherwise the process's own.
 @Suite struct GossipMembershipSimulation {

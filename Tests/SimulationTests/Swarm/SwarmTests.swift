@@ -1,6 +1,8 @@
 import Foundation
 import Testing
 
+@testable import MeshSimulation
+
 /// The planner in a site of many nodes. The bounds are the ones that the project promises, without packet headers.
 @Suite(.serialized) struct SwarmTests {
     /// All nodes are up and know each other before anything is wanted.

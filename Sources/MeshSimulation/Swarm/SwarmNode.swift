@@ -1,13 +1,14 @@
-import ChunkModel
-import FetchPlanner
-import MeshKeys
+internal import ChunkModel
+internal import FetchPlanner
+internal import Gossip
+internal import MeshKeys
 
 /// One node: the planner and a plain shell that carries out its actions on the simulated links.
 final class SwarmNode {
     let index: Int
     unowned let swarm: Swarm
     var planner: FetchPlanner
-    var random: SwarmRandom
+    var random: SplitMix64
     var startedAt: Duration?
     var diedAt: Duration?
     var death = Swarm.Death.reset
@@ -30,7 +31,7 @@ final class SwarmNode {
     private var reads: [Int: Duration] = [:]
     private var tickAt: Duration?
 
-    init(index: Int, swarm: Swarm, random: SwarmRandom) {
+    init(index: Int, swarm: Swarm, random: SplitMix64) {
         (self.index, self.swarm, self.random) = (index, swarm, random)
         planner = FetchPlanner(me: swarm.ids[index])
     }

@@ -1,6 +1,6 @@
-import ChunkModel
-import Gossip
-import MeshKeys
+internal import ChunkModel
+internal import Gossip
+internal import MeshKeys
 
 /// Gossip machines on a network of virtual time: datagrams are lost, delayed, reordered and doubled as a seed decides; sides of a
 /// partition don't hear each other; nodes crash and start again.

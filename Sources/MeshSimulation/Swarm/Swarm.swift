@@ -1,6 +1,7 @@
-import ChunkModel
-import FetchPlanner
-import MeshKeys
+internal import ChunkModel
+internal import FetchPlanner
+internal import Gossip
+internal import MeshKeys
 
 /// A site of nodes, each with the real planner, under virtual time: one shaped uplink, a link per node, and views of the mesh
 /// that lag behind by the time that gossip takes.
@@ -52,7 +53,7 @@ final class Swarm {
 
     init(_ setup: Setup) {
         self.setup = setup
-        var random = SwarmRandom(seed: setup.seed)
+        var random = SplitMix64(seed: setup.seed)
         func bytes() -> [UInt8] { (0..<32).map { _ in UInt8.random(in: 0...255, using: &random) } }
         chunks = (0..<setup.chunks).map { _ in ChunkID(bytes())! }
         ids = (0..<setup.nodes).map { _ in NodeID(bytes())! }
@@ -61,7 +62,7 @@ final class Swarm {
         uplink = SwarmUplink(bytesPerSecond: setup.uplinkBytesPerSecond)
         holdings = Array(repeating: [], count: setup.chunks)
         claims = Array(repeating: [], count: setup.chunks)
-        nodes = (0..<setup.nodes).map { SwarmNode(index: $0, swarm: self, random: SwarmRandom(seed: setup.seed &* 1000 &+ UInt64($0))) }
+        nodes = (0..<setup.nodes).map { SwarmNode(index: $0, swarm: self, random: SplitMix64(seed: setup.seed &* 1000 &+ UInt64($0))) }
     }
 
     var now: Duration { clock.now }
@@ -88,7 +89,7 @@ final class Swarm {
     func startAll() { for index in nodes.indices { start(index) } }
 
     private func chunkOrder(_ index: Int, _ range: Range<Int>) -> [Int] {
-        var random = SwarmRandom(seed: setup.seed &+ UInt64(index) &* 77)
+        var random = SplitMix64(seed: setup.seed &+ UInt64(index) &* 77)
         return setup.order == .flist ? Array(range) : Array(range).shuffled(using: &random)
     }
 
@@ -112,7 +113,7 @@ final class Swarm {
     }
 
     func newsDelay(from: Int, to: Int, salt: UInt64) -> Duration {
-        let hash = SwarmRandom.mix(setup.seed &+ UInt64(from) &* 0x1_0001 &+ UInt64(to) &* 0x101_0000_0001 &+ salt &* 0x9e37_79b9)
+        let hash = SplitMix64.mix(setup.seed &+ UInt64(from) &* 0x1_0001 &+ UInt64(to) &* 0x101_0000_0001 &+ salt &* 0x9e37_79b9)
         let spread = setup.gossip.most - setup.gossip.least
         return setup.gossip.least + spread / 1024 * Int(hash & 1023)
     }
