@@ -5,7 +5,7 @@ public import MeshKeys
 public enum GossipDirective: Sendable, Equatable {
     /// One datagram of at most `GossipLimits.datagramBytes`, to be sealed and sent.
     case send(to: NodeAddress, [UInt8])
-    /// A request for `receiveStateRequest` of the node at `address`, too large for datagrams. The answer goes to
+    /// A request for `receiveStateRequest` of the node at `address`, too large for datagrams or to somebody whom none reach. The answer goes to
     /// `receiveStateReply`; when there is none, `stateExchangeFailed` makes the machine try datagrams.
     case exchangeState(with: NodeID, at: NodeAddress, [UInt8])
     case event(GossipEvent)
@@ -40,4 +40,6 @@ public struct GossipCounters: Sendable, Equatable {
     public var refutations: UInt64 = 0
     public var probesFailed: UInt64 = 0
     public var stateExchanges: UInt64 = 0
+    /// Suspects that were asked by stream, since no datagram came back.
+    public var streamProbes: UInt64 = 0
 }

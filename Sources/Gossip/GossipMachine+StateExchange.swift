@@ -42,6 +42,8 @@ extension GossipMachine {
 
     /// The reply to a request made by `exchangeState`.
     public mutating func receiveStateReply(_ bytes: [UInt8], from: NodeAddress, now: UInt64) -> [GossipDirective] {
+        // Who answers by stream shows that this node is well, whatever the datagrams said.
+        if let cost = streamProbes.removeValue(forKey: from) { raiseAwareness(by: -cost) }
         if !bytes.isEmpty { _ = readState(bytes, from: from, limit: GossipLimits.streamStateBytes, now) }
         return drain()
     }
@@ -50,7 +52,8 @@ extension GossipMachine {
     public mutating func stateExchangeFailed(at address: NodeAddress, now: UInt64) -> [GossipDirective] {
         streamless = streamless.filter { now < $0.value }
         if streamless.count < GossipLimits.strangers { streamless[address] = now &+ 60 &* .second }
-        if !isLeaving { requestState(at: address, now) }
+        let wasProbe = streamProbes.removeValue(forKey: address) != nil
+        if !isLeaving, !wasProbe { requestState(at: address, now) }
         return drain()
     }
 
@@ -96,9 +99,9 @@ extension GossipMachine {
         out.append(.exchangeState(with: sender.id, at: sender.address, request(nil, noStream: false)))
     }
 
-    private func isStreamless(_ address: NodeAddress, _ now: UInt64) -> Bool { streamless[address].map { now < $0 } ?? false }
+    func isStreamless(_ address: NodeAddress, _ now: UInt64) -> Bool { streamless[address].map { now < $0 } ?? false }
 
-    private func request(_ nodes: [NodeID]?, noStream: Bool) -> [UInt8] {
+    func request(_ nodes: [NodeID]?, noStream: Bool) -> [UInt8] {
         var writer = WireWriter()
         writer.byte(StateKind.request.rawValue)
         writer.byte((nodes == nil ? 0 : RequestFlag.partial) | (noStream ? RequestFlag.noStream : 0))
@@ -301,9 +304,7 @@ extension GossipMachine {
         let more = try reader.byte() == 1
         let teller = try reader.node()
         let seen = try reader.byte() == 1 ? try reader.address() : nil
-        if me.address.isUnspecified, let seen, !seen.isUnspecified, let found = NodeAddress(ip: seen.ip, port: me.address.port) {
-            me.address = found
-        }
+        if let seen { hearOwnAddress(seen) }
         for _ in 0..<(try reader.number(upTo: GossipLimits.members + 1)) {
             let member = try Member(from: &reader)
             let sender = from.map { Sender(id: teller, epoch: 0, version: 0, address: $0) }
