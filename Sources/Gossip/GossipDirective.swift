@@ -5,7 +5,7 @@ public import MeshKeys
 public enum GossipDirective: Sendable, Equatable {
     /// One datagram of at most `GossipLimits.datagramBytes`, to be sealed and sent.
     case send(to: NodeAddress, [UInt8])
-    /// A request for `receiveStateRequest` of the node at `address`, too large for datagrams. The answer goes to
+    /// A request for `receiveStateRequest` of the node at `address`, too large for datagrams or to somebody whom none reach. The answer goes to
     /// `receiveStateReply`; when there is none, `stateExchangeFailed` makes the machine try datagrams.
     case exchangeState(with: NodeID, at: NodeAddress, [UInt8])
     case event(GossipEvent)
@@ -44,4 +44,6 @@ public struct GossipCounters: Sendable, Equatable {
     public var foreignDatagrams: UInt64 = 0
     /// Other sites, and what they hold, that were not taken in beyond `GossipLimits.sites`, `siteHoldings` or `siteBitmapBytes`.
     public var sitesRefused: UInt64 = 0
+    /// Suspects that were asked by stream, since no datagram came back.
+    public var streamProbes: UInt64 = 0
 }

@@ -108,6 +108,18 @@ extension GossipMachine {
         }
         guard let member = members[probe.target], member.state.isLive else { return }
         apply(MemberClaim(.suspect, member, by: me.id), sender: nil, now)
+        askByStream(probe.target, cost: probe.isCheck ? 0 : max(probe.helpers - probe.nacks, 1), now)
+    }
+
+    /// Where datagrams are lost or blocked, streams may pass: the suspect is asked over one. Its answer refutes the suspicion and brings
+    /// what it published meanwhile.
+    private mutating func askByStream(_ id: NodeID, cost: Int, _ now: UInt64) {
+        guard let member = members[id], member.state == .suspect, !isLeaving, streamProbes[member.address] == nil,
+            streamProbes.count < GossipLimits.streamProbes, !isStreamless(member.address, now)
+        else { return }
+        streamProbes[member.address] = cost
+        counters.streamProbes += 1
+        out.append(.exchangeState(with: id, at: member.address, request([id], noStream: false)))
     }
 
     mutating func raiseAwareness(by amount: Int) {
@@ -152,4 +164,6 @@ extension GossipMachine {
 extension GossipLimits {
     /// With so few others, members are probed twice as often: with few probers it takes chance too long to pick a dead one.
     static let smallMesh = 15
+    /// Suspects asked by stream at a time; further ones have datagrams only.
+    static let streamProbes = 8
 }

@@ -45,6 +45,8 @@ extension GossipMachine {
 
     /// The reply to a request made by `exchangeState`.
     public mutating func receiveStateReply(_ bytes: [UInt8], from: NodeAddress, now: UInt64) -> [GossipDirective] {
+        // Who answers by stream shows that this node is well, whatever the datagrams said.
+        if let cost = streamProbes.removeValue(forKey: from) { raiseAwareness(by: -cost) }
         if !bytes.isEmpty { _ = readState(bytes, from: from, limit: GossipLimits.streamStateBytes, isStream: true, now) }
         return drain()
     }
@@ -53,9 +55,10 @@ extension GossipMachine {
     public mutating func stateExchangeFailed(at address: NodeAddress, now: UInt64) -> [GossipDirective] {
         streamless = streamless.filter { now < $0.value }
         if streamless.count < GossipLimits.strangers { streamless[address] = now &+ 60 &* .second }
+        let wasProbe = streamProbes.removeValue(forKey: address) != nil
         // A gateway of another site is asked again, or the other one, in its time.
         let isForeign = book.sites.values.contains { $0.addresses.contains { $0.address == address } }
-        if !isLeaving, !isForeign { requestState(at: address, now) }
+        if !isLeaving, !isForeign, !wasProbe { requestState(at: address, now) }
         return drain()
     }
 
@@ -101,9 +104,9 @@ extension GossipMachine {
         out.append(.exchangeState(with: sender.id, at: sender.address, request(nil, noStream: false)))
     }
 
-    private func isStreamless(_ address: NodeAddress, _ now: UInt64) -> Bool { streamless[address].map { now < $0 } ?? false }
+    func isStreamless(_ address: NodeAddress, _ now: UInt64) -> Bool { streamless[address].map { now < $0 } ?? false }
 
-    private func request(_ nodes: [NodeID]?, noStream: Bool) -> [UInt8] {
+    func request(_ nodes: [NodeID]?, noStream: Bool) -> [UInt8] {
         var writer = WireWriter()
         writer.byte(StateKind.request.rawValue)
         writer.byte((nodes == nil ? 0 : RequestFlag.partial) | (noStream ? RequestFlag.noStream : 0))
@@ -312,9 +315,7 @@ extension GossipMachine {
         let more = try reader.byte() == 1
         let teller = try reader.node()
         let seen = try reader.byte() == 1 ? try reader.address() : nil
-        if me.address.isUnspecified, let seen, !seen.isUnspecified, let found = NodeAddress(ip: seen.ip, port: me.address.port) {
-            me.address = found
-        }
+        if let seen { hearOwnAddress(seen) }
         for _ in 0..<(try reader.number(upTo: GossipLimits.members + 1)) {
             let member = try Member(from: &reader)
             let sender = from.map { Sender(id: teller, epoch: 0, version: 0, address: $0) }

@@ -31,6 +31,8 @@ public struct GossipMachine: Sendable {
     /// Lifeguard's local health: 0 is good; above it this node doubts itself first.
     public internal(set) var awareness = 0
     public internal(set) var isLeaving = false
+    /// The others cannot reach this node where they look for it.
+    var isAddressLost = false
 
     var random: SplitMix64
     /// Live others in the order in which they are probed.
@@ -50,6 +52,8 @@ public struct GossipMachine: Sendable {
     var strangers: [NodeID: UInt64] = [:]
     /// Where the stream did not work lately, and until when that is remembered.
     var streamless: [NodeAddress: UInt64] = [:]
+    /// Suspects that are being asked by stream, with what their probe cost this node's awareness.
+    var streamProbes: [NodeAddress: Int] = [:]
     var joinAddresses: [NodeAddress] = []
     var joinDelay: UInt64 = 0
     var rounds = 0

@@ -155,15 +155,20 @@ public final class MeshNode: Service {
 
     /// Reacts to what happens in the mesh.
     private func followMesh() async {
+        // A refuted suspicion is no news to people.
+        var gone: Set<NodeID> = []
         for await event in parts.gossip.events {
             switch event {
             case .joined(let member): log("peer joined", member)
-            case .alive(let member): log("peer is back", member)
+            case .alive(let member): if gone.remove(member.id) != nil { log("peer is back", member) }
             case .suspect(let member): parts.logger.debug("peer is suspected", metadata: ["peer": "\(member.name)"])
             case .dead(let member):
                 log("peer is dead", member)
+                gone.insert(member.id)
                 exchange.disconnect(member.id)
-            case .left(let member): log("peer left", member)
+            case .left(let member):
+                log("peer left", member)
+                gone.insert(member.id)
             case .updated: break
             // By far the most frequent. Wants that a new holder can serve look again by themselves in a moment (FetchPlanner.tick).
             case .availabilityChanged: continue
@@ -182,6 +187,7 @@ public final class MeshNode: Service {
     /// Gives the planner its time, and tells the site what was pulled.
     private func keepTime() async {
         var nextProfile = parts.clock.now + Self.profileInterval
+        var identityWatch = IdentityWatch()
         while !Task.isCancelled {
             let now = parts.clock.now
             let due = min(fetcher.nextTick ?? now + Self.tick, nextProfile)
@@ -191,6 +197,7 @@ public final class MeshNode: Service {
             fetcher.tick()
             if parts.clock.now >= nextProfile {
                 parts.profileChanged()
+                identityWatch.look(parts.gossip.counters().machine.identityConflicts, parts.logger)
                 nextProfile = parts.clock.now + Self.profileInterval
             }
         }

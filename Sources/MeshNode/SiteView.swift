@@ -9,7 +9,8 @@ struct SiteView: MeshView {
     /// How long nodes that have not announced an flist still count among its owners: where all machines are told of an image at
     /// the same moment, the owners must not depend on whose announcement came first.
     static let youth: Duration = .seconds(3)
-    /// A node that has just met a site does not take itself for an owner until it has heard what the others have and are fetching.
+    /// A node that has just started does not take itself for an owner until it has met the others, where there may be any, and has
+    /// heard what they have and are fetching: after a power cut each would begin to fetch for itself what the others hold.
     static let newcomerGrace: Duration = .seconds(1)
 
     let gossip: GossipTransport
@@ -51,7 +52,7 @@ struct SiteView: MeshView {
     }
 
     func owners(for flist: FlistDigest?) -> [NodeID] {
-        let isNewcomer = now < Self.newcomerGrace && gossip.liveCount > 1
+        let isNewcomer = now < Self.newcomerGrace && (gossip.liveCount > 1 || gossip.looksForOthers)
         let mine = upstream.reaches(flist, now: now) && !isNewcomer ? [me] : []
         guard let flist else { return mine }
         let isYoung = flists.age(of: flist, now: now).map { $0 < Self.youth } ?? false

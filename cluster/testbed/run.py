@@ -7,6 +7,7 @@ import os
 import sys
 import time
 
+import faults
 import gossip
 from session import Session
 from share import Share
@@ -47,6 +48,14 @@ def arguments() -> argparse.Namespace:
     idle.add_argument("--seconds", type=float, default=60)
     detect = actions.add_parser("detect", parents=[common()], help="time until a killed node is known dead to all")
     detect.add_argument("--times", type=int, default=3)
+    fault = actions.add_parser("fault", parents=[common()], help="one failure each: what is done, and the limits that hold nevertheless")
+    fault.add_argument("names", nargs="*", metavar="NAME")
+    fault.add_argument("--all", action="store_true", help="all of them, one after another")
+    fault.add_argument("--short", action="store_true", help="those that scripts/test runs")
+    fault.add_argument("--list", action="store_true", help="names and what is done")
+    fault.add_argument("--patience", type=float, default=1, help="factor for limits of time, for a machine with other work")
+    fault.add_argument("--seed", type=int, default=1, help="of what is drawn by chance")
+    fault.set_defaults(nodes=None, blocks=None)
     for scenario, settle in ((idle, 15), (detect, 3)):
         scenario.add_argument("--settle", type=float, default=settle, help="seconds of rest before measuring")
     actions.add_parser("up", parents=[common()], help="build the site and leave it standing until Ctrl-C")
@@ -58,6 +67,11 @@ def perform(options: argparse.Namespace) -> int:
     if options.action == "clean":
         print("removed:", *(remove_leftovers() or ["nothing"]))
         return 0
+    if options.action == "fault":
+        if options.list:
+            faults.list_all()
+            return 0
+        return faults.run_chosen(options)
     with Session(options) as session:
         if options.action == "up":
             stand(session)
