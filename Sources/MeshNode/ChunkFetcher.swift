@@ -72,6 +72,8 @@ final class ChunkFetcher: Sendable {
 
     let parts: NodeParts
     let state: Mutex<State>
+    /// Times that upstream was found to answer again.
+    let returns = Atomic<UInt64>(0)
     let exchange: LateExchange
 
     init(parts: NodeParts, exchange: LateExchange) {
@@ -80,7 +82,10 @@ final class ChunkFetcher: Sendable {
     }
 
     var view: SiteView {
-        SiteView(gossip: parts.gossip, flists: parts.flists, upstream: parts.upstream, me: parts.identity.id, now: parts.clock.now)
+        let now = parts.clock.now
+        return SiteView(
+            gossip: parts.gossip, flists: parts.flists, upstream: parts.upstream, me: parts.identity.id, now: now,
+            isFresh: parts.standstill.isFresh(now))
     }
 
     // MARK: For this node

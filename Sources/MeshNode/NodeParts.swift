@@ -26,6 +26,7 @@ struct NodeParts: Sendable {
     /// Requests that the whole site may keep open at upstream.
     let upstreamConcurrency: Setting<Int>
     let ticker: Wakeup
+    let standstill = Standstill()
     let logger: Logger
 
     /// Something became due earlier than the ticker knows.

@@ -18,6 +18,8 @@ struct SiteView: MeshView {
     let upstream: UpstreamState
     let me: NodeID
     let now: Duration
+    /// This node has just come to itself after a standstill.
+    var isFresh = false
 
     func holders(of chunk: ChunkID) -> [NodeID] {
         let places = flists.places(of: chunk)
@@ -49,7 +51,7 @@ struct SiteView: MeshView {
     }
 
     func owners(for flist: FlistDigest?) -> [NodeID] {
-        let isNewcomer = now < Self.newcomerGrace && (gossip.liveCount > 1 || gossip.looksForOthers)
+        let isNewcomer = isFresh || now < Self.newcomerGrace && (gossip.liveCount > 1 || gossip.looksForOthers)
         let mine = upstream.reaches(flist, now: now) && !isNewcomer ? [me] : []
         guard let flist else { return mine }
         let isYoung = flists.age(of: flist, now: now).map { $0 < Self.youth } ?? false
