@@ -57,6 +57,13 @@ extension FetchPlanner {
         return actions + pump(now: now, view: view)
     }
 
+    /// Upstream answers again, here or at another node of the site: what rests since all sources failed is tried at once.
+    public mutating func upstreamIsBack(now: Duration, view: some MeshView) -> [FetchAction] {
+        let resting = wants.filter { $0.value.rounds > 0 && $0.value.isResting }.sorted { $0.value.age < $1.value.age }
+        for (id, _) in resting { makeReady(id) }
+        return pump(now: now, view: view)
+    }
+
     /// When `tick` is due at the latest; `nil` while nothing waits.
     public func nextDeadline(now: Duration) -> Duration? {
         guard !wants.isEmpty else { return nil }

@@ -60,6 +60,8 @@ struct Want: Sendable {
     var isWaitedFor: Bool { localWaiters > 0 || peerWaiters > 0 }
     var isIdle: Bool { attempts.isEmpty && verifying.isEmpty }
 
+    var isResting: Bool { if case .resting = standing { true } else { false } }
+
     /// Whether nothing is under way for it, but it stands in a line or rests.
     var isInLine: Bool {
         switch standing {

@@ -35,8 +35,10 @@ public struct GossipCounters: Sendable, Equatable {
     public var membersRefused: UInt64 = 0
     public var contentsRefused: UInt64 = 0
     public var transfersAbandoned: UInt64 = 0
-    /// Datagrams and records that carry this node's own identity but are not its own.
+    /// Datagrams and records under one identity that come from two nodes, or two runs of one.
     public var identityConflicts: UInt64 = 0
+    /// Of these, the ones about this node itself.
+    public var ownIdentityConflicts: UInt64 = 0
     public var refutations: UInt64 = 0
     public var probesFailed: UInt64 = 0
     public var stateExchanges: UInt64 = 0

@@ -45,8 +45,9 @@ extension GossipMachine {
 
     /// The reply to a request made by `exchangeState`.
     public mutating func receiveStateReply(_ bytes: [UInt8], from: NodeAddress, now: UInt64) -> [GossipDirective] {
-        // Who answers by stream shows that this node is well, whatever the datagrams said.
-        if let cost = streamProbes.removeValue(forKey: from) { raiseAwareness(by: -cost) }
+        // Who answers by stream shows that this node is well, whatever the datagrams said; and where only streams pass, this node has to
+        // refute as many suspicions as it has itself.
+        if let cost = streamProbes.removeValue(forKey: from) { raiseAwareness(by: -cost - 1) }
         if !bytes.isEmpty { _ = readState(bytes, from: from, limit: GossipLimits.streamStateBytes, isStream: true, now) }
         return drain()
     }

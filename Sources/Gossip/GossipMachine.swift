@@ -140,7 +140,7 @@ public struct GossipMachine: Sendable {
             let sender = Sender(
                 id: try reader.node(), epoch: try reader.number(), version: try reader.number(), address: from)
             if sender.id == me.id {
-                if sender.epoch != me.epoch { counters.identityConflicts += 1 }
+                if sender.epoch != me.epoch { noteOwnConflict() }
                 return []
             }
             guard try reader.raw(siteTag.count) == siteTag else {

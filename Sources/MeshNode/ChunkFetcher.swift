@@ -72,6 +72,8 @@ final class ChunkFetcher: Sendable {
 
     let parts: NodeParts
     let state: Mutex<State>
+    /// Times that upstream was found to answer again.
+    let returns = Atomic<UInt64>(0)
     let exchange: LateExchange
 
     init(parts: NodeParts, exchange: LateExchange) {

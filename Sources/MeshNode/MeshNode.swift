@@ -157,6 +157,7 @@ public final class MeshNode: Service {
     private func followMesh() async {
         // A refuted suspicion is no news to people.
         var gone: Set<NodeID> = []
+        var reaching: [NodeID: Bool] = [:]
         for await event in parts.gossip.events {
             switch event {
             case .joined(let member): log("peer joined", member)
@@ -172,11 +173,24 @@ public final class MeshNode: Service {
             case .updated: break
             // By far the most frequent. Wants that a new holder can serve look again by themselves in a moment (FetchPlanner.tick).
             case .availabilityChanged: continue
-            case .factsChanged: prefetcher.joinOthers { [opener] in try await opener.openForPeers($0) }
+            case .factsChanged(let node):
+                if upstreamIsBack(at: node, &reaching) { fetcher.goOn() }
+                prefetcher.joinOthers { [opener] in try await opener.openForPeers($0) }
             }
             fetcher.tick()
             siteUpstream.share(among: parts.fetchingNodes)
         }
+    }
+
+    /// - Parameter reaching: what was known of the members.
+    private func upstreamIsBack(at node: NodeID, _ reaching: inout [NodeID: Bool]) -> Bool {
+        let reaches = parts.gossip.read { machine, _ in
+            guard let member = machine.members[node], member.state.isLive, member.site == machine.me.site else { return false }
+            return machine.profile(of: node)?.reachesUpstream ?? false
+        }
+        if reaching.count > parts.gossip.members().count { reaching = [:] }
+        defer { reaching[node] = reaches }
+        return reaches && reaching[node] == false
     }
 
     private func log(_ line: Logger.Message, _ member: Member) {
@@ -197,7 +211,7 @@ public final class MeshNode: Service {
             fetcher.tick()
             if parts.clock.now >= nextProfile {
                 parts.profileChanged()
-                identityWatch.look(parts.gossip.counters().machine.identityConflicts, parts.logger)
+                identityWatch.look(parts.gossip.counters().machine.ownIdentityConflicts, parts.logger)
                 nextProfile = parts.clock.now + Self.profileInterval
             }
         }

@@ -72,8 +72,9 @@ extension MeshNode {
         text.counter("gossip_stream_probes_total", "Suspects asked over TCP, since no datagram came back.", gossip.machine.streamProbes)
         text.counter("gossip_refutations_total", "Times that this node was doubted and said that it lives.", gossip.machine.refutations)
         text.counter(
-            "gossip_identity_conflicts_total", "Messages that another machine sent under this node's identity.",
+            "gossip_identity_conflicts_total", "Messages under one identity that came from two machines.",
             gossip.machine.identityConflicts)
+        text.counter("standstills_total", "Times that the process stood still for seconds.", parts.standstill.count)
         text.counter("log_left_out_total", "Log lines left out because their like had been written often enough.", RepeatLimit.leftOut)
         text.gauge("uptime_seconds", "Seconds since the daemon started.", stats.uptimeSeconds)
         return text.text

@@ -37,7 +37,8 @@ extension MeshNode: NodeControl {
             site: site,
             errors: .init(
                 verifyFailed: values.verifyFailedPeers + values.verifyFailedUpstream + UInt64(clamping: store.torn),
-                peerTimeouts: traffic.values.reduce(0) { $0 + $1.failures }, upstreamErrors: UInt64(clamping: upstream.failureCount)),
+                peerTimeouts: traffic.values.reduce(0) { $0 + $1.failures + $1.timeouts },
+                upstreamErrors: UInt64(clamping: upstream.failureCount)),
             upstreams: upstreams)
     }
 

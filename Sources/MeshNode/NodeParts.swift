@@ -27,12 +27,14 @@ struct NodeParts: Sendable {
     /// Requests that the whole site may keep open at upstream.
     let upstreamConcurrency: Setting<Int>
     let ticker: Wakeup
+    let standstill = Standstill()
     let logger: Logger
 
     /// The mesh as the planner sees it now.
     var view: SiteView {
-        SiteView(
-            gossip: gossip, flists: flists, upstream: upstream, others: sites, me: identity.id, now: clock.now,
+        let now = clock.now
+        return SiteView(
+            gossip: gossip, flists: flists, upstream: upstream, others: sites, me: identity.id, now: now, isFresh: standstill.isFresh(now),
             wake: { [ticker] in ticker.wake() })
     }
 

@@ -192,10 +192,19 @@ final class Prefetcher: Sendable {
                 continue
             }
             job.change { $0.error = failures.line }
-            try? await Task.sleep(for: pause)
+            await rest(pause)
             pause = min(pause * 2, Self.longestPause)
         }
         await finish(job, .cancelled, error: "cancelled")
+    }
+
+    /// Waits before the next attempt, but no longer than until upstream answers again.
+    private func rest(_ pause: Duration) async {
+        let returns = fetcher.returns.load(ordering: .relaxed)
+        let end = parts.clock.now + pause
+        while parts.clock.now < end, fetcher.returns.load(ordering: .relaxed) == returns {
+            do { try await Task.sleep(for: Self.look) } catch { return }
+        }
     }
 
     struct Failures: Sendable {

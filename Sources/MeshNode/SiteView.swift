@@ -19,6 +19,8 @@ struct SiteView: MeshView {
     let others: OtherSites
     let me: NodeID
     let now: Duration
+    /// This node has just come to itself after a standstill.
+    let isFresh: Bool
     /// What is to be found out of other sites is due.
     let wake: @Sendable () -> Void
 
@@ -52,7 +54,7 @@ struct SiteView: MeshView {
     }
 
     func owners(for flist: FlistDigest?) -> [NodeID] {
-        let isNewcomer = now < Self.newcomerGrace && (gossip.liveCount > 1 || gossip.looksForOthers)
+        let isNewcomer = isFresh || now < Self.newcomerGrace && (gossip.liveCount > 1 || gossip.looksForOthers)
         let mine = upstream.reaches(flist, now: now) && !isNewcomer ? [me] : []
         guard let flist else { return mine }
         let isYoung = flists.age(of: flist, now: now).map { $0 < Self.youth } ?? false

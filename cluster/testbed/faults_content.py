@@ -9,6 +9,8 @@ from nodes import MESH_PORT
 from payload import BLOCK_BYTES, FLIST
 
 RESUMED_BYTES = 256 * 1024
+HELD_BLOCK = 5
+READ_SECONDS = 20.0
 
 
 class HubDown(Fault):
@@ -17,11 +19,12 @@ class HubDown(Fault):
     comes by itself within seconds of the hub's return. What was on the line when it died crosses it again."""
     seconds_down = 15
     stall_limit = 30.0
-    is_short = True
 
     def plan(self) -> None:
         self.back_at = self.resumed = None
-        self.local = []
+        self.read_seconds = READ_SECONDS
+        # So that the site holds it when the hub is gone.
+        self.when_share(0.2, lambda: self._read(1))
         self.when_share(0.4, self._down)
 
     def _down(self) -> None:
@@ -38,20 +41,16 @@ class HubDown(Fault):
         self.session.hub.start()
 
     def _read_held(self) -> None:
-        """A chunk that n1 does not hold, but the site does, or any that it holds."""
-        held = min(range(self.session.payload.bytes // BLOCK_BYTES), key=lambda b: self._read(1, b))
-        self.local.append(self._read(1, held))
+        self.read_seconds = self._read(2)
 
-    def _read(self, index: int, block: int) -> float:
+    def _read(self, index: int) -> float:
         start = time.monotonic()
-        if not self.local and time.monotonic() - self.start > 60:
-            return 60
-        found = api.read(self.session.nodes[index].socket, FLIST, "payload.bin", block * BLOCK_BYTES, 4096, 0.5)
-        return time.monotonic() - start if found is not None else 60
+        found = api.read(self.session.nodes[index].socket, FLIST, "payload.bin", HELD_BLOCK * BLOCK_BYTES, 4096, READ_SECONDS)
+        return time.monotonic() - start if found is not None else READ_SECONDS
 
     def _back(self) -> None:
         self.bring_back()
-        self.back_at, mark = time.monotonic(), self.down
+        self.back_at, mark, self.at_return = time.monotonic(), self.down, self.share
         self.note("the hub is back")
         self.when(lambda: self._has_resumed(mark), lambda: None)
 
@@ -62,7 +61,14 @@ class HubDown(Fault):
 
     def check(self) -> None:
         self.figure("seconds from the hub's return to its use", self.resumed or 0, 12, seconds=True)
+        rest = (1.046 - self.at_return) * self.session.payload.bytes * 8 / self.site.rate_bps
+        self.figure("seconds from its return to the end, beyond those of the rest", self.elapsed_at_end - rest, 20, seconds=True)
+        self.figure("seconds of a read of what the site holds, while it was down", self.read_seconds, 2, seconds=True)
         self.figure("upstreamErrors (stats)", self.errors("upstreamErrors"), least=1)
+
+    @property
+    def elapsed_at_end(self) -> float:
+        return max(self.done.values(), default=0) - (self.back_at - self.start)
 
     @property
     def ratio_limit(self) -> float:
@@ -73,7 +79,6 @@ class HubUnplugged(HubDown):
     name = "hub-unplugged"
     text = """The line is cut for 15 s, without a word to anybody, and mended. As hub-down; a transfer that stands still is not given up
     before the line's ten seconds, and TCP goes on by itself where it can."""
-    is_short = False
 
     def take_down(self) -> None:
         self.site.cut_uplink()
@@ -122,7 +127,6 @@ class HubWrongChunk(Fault):
     eight of them."""
     hub = "faulty"
     stall_limit = 40.0
-    is_short = False
 
     def prepare(self) -> None:
         super().prepare()
@@ -167,7 +171,7 @@ class PeerStalls(Fault):
         self.firewall(2).set(out=[f"tcp sport {MESH_PORT} drop"])
         self.note("n2's answers stop")
         self.after(10, lambda: (self.firewall(2).clear(), self.note("n2's answers go on")))
-        self.read_on(1)
+        self.read_on(1)  # its flist has been open for long by now
 
     @property
     def ratio_limit(self) -> float:

@@ -19,7 +19,7 @@ class _Loss(Fault):
 
     def plan(self) -> None:
         self.deaths = 0
-        self.after(3, lambda: self.read_on(1))
+        self.when_share(0.1, lambda: self.read_on(1))
         self.after(10, self._count)
 
     def _count(self) -> None:
@@ -43,7 +43,7 @@ class Loss30(_Loss):
     name = "udp-loss-30"
     text = "30 % of all datagrams on the LAN are lost, each way: nobody is called dead, and nothing crosses the line twice."
     percent = 30
-    is_short = False
+    is_short = True
 
 
 class Loss50(_Loss):
@@ -101,7 +101,7 @@ class Asymmetric(Fault):
         self.firewall(2).set(into=[f"ip saddr {self.site.address(1)} drop"])
 
     def plan(self) -> None:
-        self.after(2, lambda: self.read_on(2))
+        self.when_share(0.1, lambda: self.read_on(2))
 
     @property
     def ratio_limit(self) -> float:
@@ -121,7 +121,6 @@ class Split(Fault):
     nodes = 6
     blocks = 96
     stall_limit = 8.0
-    is_short = False
 
     def plan(self) -> None:
         self.came = 0.0

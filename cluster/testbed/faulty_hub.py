@@ -40,6 +40,7 @@ class Hub(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self) -> None:
+        print(f"{time.time():.3f} {self.client_address[0]} {self.path}", flush=True)
         path = os.path.normpath(os.path.join(self.root, self.path.split("?")[0].lstrip("/")))
         if not path.startswith(self.root + os.sep) or not os.path.isfile(path):
             return self.start(404, 0)
