@@ -13,6 +13,8 @@ public enum AskMode: Sendable, Equatable {
     case ifHeld
     /// You are its owner: get it from upstream if you do not have it, and send it.
     case fetch
+    /// You are after it too, and stand above us in its ranking: send it as soon as you have it.
+    case relay
 }
 
 /// What the shell has to do now, in this order.

@@ -60,7 +60,7 @@ extension ChunkFetcher {
         guard let member = parts.gossip.member(node), let exchange = exchange.value else {
             return answered(tag, chunk, node, .failed)
         }
-        let request = PeerRequest(.chunk(chunk, mode == .fetch ? .fetch : .ifHeld, flist: flist), priority: priority)
+        let request = PeerRequest(.chunk(chunk, ChunkMode(mode), flist: flist), priority: priority)
         // The answer may come before `send` returns.
         state.withLock { _ = $0.sent.updateValue(nil, forKey: tag) }
         let id = exchange.send(request, to: node, at: member.address, deadline: Self.requestDeadline) { [weak self] response in
@@ -178,5 +178,16 @@ extension ChunkFetcher {
                 if isFetching { _ = machine.claim(digest, index, now: now) } else { machine.release(digest, index) }
             }
         }
+    }
+}
+
+extension ChunkMode {
+    init(_ mode: AskMode) {
+        self =
+            switch mode {
+            case .ifHeld: .ifHeld
+            case .fetch: .fetch
+            case .relay: .relay
+            }
     }
 }

@@ -21,7 +21,7 @@ final class PeerService: PeerRequestHandler {
 
     func handle(_ request: PeerRequest, from peer: NodeID, responder: PeerResponder) {
         switch request.kind {
-        case .chunk(let id, let mode, let flist): fetcher.serve(id, mode, flist: flist, priority: request.priority, to: responder)
+        case .chunk(let id, let mode, let flist): fetcher.serve(id, mode, flist: flist, priority: request.priority, to: responder, of: peer)
         case .flistPiece(let digest, let offset, let length): sendPiece(of: digest, offset, length, responder)
         case .message(let kind, let payload): answer(kind, payload, from: peer, responder)
         }

@@ -12,6 +12,10 @@ struct SiteView: MeshView {
     /// A node that has just met a site does not take itself for an owner until it has heard what the others have and are fetching.
     static let newcomerGrace: Duration = .seconds(1)
 
+    /// How long after the beginning of a prefetch every node that lacks chunks of the flist counts as one that is after them: where all
+    /// begin at the same moment, nobody has heard of the others yet. Who is not says so when he is asked.
+    static let seekingYouth: Duration = .seconds(1)
+
     let gossip: GossipTransport
     let flists: FlistTable
     let upstream: UpstreamState
@@ -66,6 +70,24 @@ struct SiteView: MeshView {
                 }
             }
     }
+
+    func seekers(of flist: FlistDigest) -> Seekers {
+        let key = MeshFacts.seekingKey(flist)
+        let isYoung = flists.seekingAge(of: flist, now: now).map { $0 < Self.seekingYouth } ?? false
+        let nodes = gossip.read { machine, _ -> [NodeID] in
+            if isYoung {
+                return machine.publishers(of: flist).filter {
+                    $0 != machine.me.id && machine.members[$0]?.site == machine.me.site && !machine.isComplete($0, flist)
+                }
+            }
+            return machine.nodes(withFact: key).compactMap { node, _ in
+                node != machine.me.id && machine.members[node]?.site == machine.me.site ? node : nil
+            }
+        }
+        return Seekers(nodes)
+    }
+
+    func isSeeking(_ flist: FlistDigest) -> Bool { flists.isSeekingAll(of: flist) }
 
     func isLive(_ node: NodeID) -> Bool { gossip.read { machine, _ in machine.members[node]?.state.isLive ?? false } }
 }

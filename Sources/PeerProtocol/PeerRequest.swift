@@ -47,6 +47,8 @@ public enum ChunkMode: UInt8, Hashable, Sendable {
     case ifHeld = 0
     /// The peer shall fetch it (the request goes to the chunk's owner).
     case fetch = 1
+    /// The peer is after it too: it shall send it as soon as it has it.
+    case relay = 3
 }
 
 /// Why a peer will not answer, whatever the load.
