@@ -7,7 +7,7 @@ BUILD_PACKAGES=(pkg-config libsodium-dev libsnappy-dev libzstd-dev zlib1g-dev li
 # Programs that the tests run or compare with.
 TEST_PACKAGES=(minisign redis-server)
 SITE_PACKAGES=(iproute2 ethtool procps curl nftables)
-BENCH_PACKAGES=(nginx-light)
+BENCH_PACKAGES=(nginx-light python3-libtorrent)
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
 die() {

@@ -200,10 +200,12 @@ extension ChunkFetcher {
 
 extension ChunkMode {
     init(_ mode: AskMode) {
-        switch mode {
-        case .ifHeld: self = .ifHeld
-        case .fetch: self = .fetch
-        case .site: self = .site
-        }
+        self =
+            switch mode {
+            case .ifHeld: .ifHeld
+            case .fetch: .fetch
+            case .site: .site
+            case .relay: .relay
+            }
     }
 }

@@ -43,6 +43,7 @@ final class ChunkFetcher: Sendable {
         let flist: FlistDigest?
         let priority: FetchPriority
         let responder: PeerResponder
+        let peer: NodeID
         let until: Duration
     }
 
@@ -50,7 +51,7 @@ final class ChunkFetcher: Sendable {
         var planner: FetchPlanner
         var waiters: [ChunkID: [Waiter]] = [:]
         var responders: [ChunkID: [PeerResponder]] = [:]
-        var asked: [PeerResponder.ID: ChunkID] = [:]
+        var asked: [PeerResponder.ID: (chunk: ChunkID, relayed: Bool)] = [:]
         var early: [PeerResponder.ID: EarlyRequest] = [:]
         /// Requests to peers that have not ended; without an id while it is being handed to the exchange.
         var sent: [RequestTag: RequestID?] = [:]

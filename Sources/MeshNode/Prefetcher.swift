@@ -175,6 +175,8 @@ final class Prefetcher: Sendable {
         }
         var pause = Self.firstPause
         let goal = PrefetchGoal(parts: parts, flist: flist, scope: scope, copies: copies, only: only)
+        seek(goal, true)
+        defer { seek(goal, false) }
         while !Task.isCancelled {
             let failures = await pass(job, goal)
             guard !Task.isCancelled else { break }
@@ -217,7 +219,7 @@ final class Prefetcher: Sendable {
     /// Gets every chunk that the goal gives to this node, in the order of the flist.
     private func pass(_ job: PrefetchJob, _ goal: PrefetchGoal) async -> Failures {
         parts.flists.touch(job.digest, now: parts.clock.now)
-        let todo = await parts.threads.run { goal.mine() }
+        let todo = await parts.threads.run { goal.inOrder(goal.mine(), window: Self.window) }
         if goal.isOfThisNode { job.change { $0.doneChunks = max($0.doneChunks, $0.chunks - todo.count) } }
         let watch = Task { [self] in
             var wasTroubled = false

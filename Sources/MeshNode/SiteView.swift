@@ -13,6 +13,10 @@ struct SiteView: MeshView {
     /// heard what they have and are fetching: after a power cut each would begin to fetch for itself what the others hold.
     static let newcomerGrace: Duration = .seconds(1)
 
+    /// How long after the beginning of a prefetch every node that lacks chunks of the flist counts as one that is after them: where all
+    /// begin at the same moment, nobody has heard of the others yet. Who is not says so when he is asked.
+    static let seekingYouth: Duration = .seconds(1)
+
     let gossip: GossipTransport
     let flists: FlistTable
     let upstream: UpstreamState
@@ -72,4 +76,16 @@ struct SiteView: MeshView {
                 }
             }
     }
+
+    func seekers(of flist: FlistDigest) -> Seekers {
+        let key = MeshFacts.seekingKey(flist)
+        let isYoung = flists.seekingAge(of: flist, now: now).map { $0 < Self.seekingYouth } ?? false
+        let nodes = gossip.read { machine, _ -> [NodeID] in
+            if isYoung { return machine.publishers(of: flist).filter { $0 != machine.me.id && !machine.isComplete($0, flist) } }
+            return machine.nodes(withFact: key).compactMap { node, _ in node != machine.me.id ? node : nil }
+        }
+        return Seekers(nodes)
+    }
+
+    func isSeeking(_ flist: FlistDigest) -> Bool { flists.isSeekingAll(of: flist) }
 }

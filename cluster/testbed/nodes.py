@@ -212,6 +212,10 @@ class MeshNode(Node):
                 raise TestbedError(f"n{self.index} {complaint} after {seconds} s: {self.last_words()}")
             time.sleep(POLL_SECONDS)
 
+    def open_flist(self) -> None:
+        """Makes the flist known to the daemon; no chunk travels."""
+        run(*in_namespace(self.site.namespace(self.index), self.binaries.command, "ls", self.flist, "--api", self.api_url))
+
     def start_job(self, barrier: int | None = None) -> None:
         command = [self.binaries.command, "prefetch", self.flist, "--scope", "node", "--json"]
         self.job = self.spawn(command, "job.log", barrier, CHUNKMESH_API=self.api_url)
