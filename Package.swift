@@ -125,7 +125,7 @@ let package = Package(
             name: "exchange-bench", dependencies: ["CLinux", "ChunkModel", "MeshKeys", "PeerExchange", "PeerProtocol", log],
             swiftSettings: settings),
 
-        .executableTarget(name: "mesh-simulation", dependencies: ["MeshSimulation", arguments], swiftSettings: settings),
+        .executableTarget(name: "mesh-simulation", dependencies: ["CLinux", "MeshSimulation", arguments], swiftSettings: settings),
 
         .executableTarget(
             name: "flist-bench", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "Flist"], swiftSettings: settings),

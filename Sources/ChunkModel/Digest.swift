@@ -40,6 +40,16 @@ public struct Bytes32: Hashable, Comparable, Sendable {
         self.init(words: words.0, words.1, words.2, words.3)
     }
 
+    /// 32 bytes from `start` on, which the caller has seen to be there.
+    package init(of bytes: [UInt8], at start: Int) {
+        func word(_ at: Int) -> UInt64 {
+            var word: UInt64 = 0
+            for byte in bytes[at..<(at + 8)] { word = word << 8 | UInt64(byte) }
+            return word
+        }
+        self.init(words: word(start), word(start + 8), word(start + 16), word(start + 24))
+    }
+
     public init?(hex: some StringProtocol) {
         guard let bytes = Hex.decode(hex) else { return nil }
         self.init(bytes)

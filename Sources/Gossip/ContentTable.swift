@@ -222,8 +222,8 @@ struct ContentTable: Sendable {
     func whole(_ node: NodeID, now: UInt64) -> [UInt8]? {
         guard let content = nodes[node], !content.refused else { return nil }
         var writer = WireWriter()
-        for (key, value) in content.facts { writer.setFact(key, value) }
-        for (slot, digest) in content.slots {
+        for (key, value) in content.facts.sorted(by: { $0.key < $1.key }) { writer.setFact(key, value) }
+        for (slot, digest) in content.slots.sorted(by: { $0.key < $1.key }) {
             guard let holder = holder(node, digest) else { continue }
             writer.publish(slot: slot, digest, count: holder.bitmap.count)
             if !holder.bitmap.isEmpty {
@@ -231,7 +231,7 @@ struct ContentTable: Sendable {
                 writer.number(slot)
                 holder.bitmap.encode(to: &writer)
             }
-            for (index, expiry) in holder.claims where expiry > now {
+            for (index, expiry) in holder.claims.sorted(by: { $0.key < $1.key }) where expiry > now {
                 writer.byte(ChangeCode.claim)
                 writer.number(slot)
                 writer.number(index)

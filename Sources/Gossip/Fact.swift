@@ -1,5 +1,5 @@
 /// Names one fact that a node publishes about itself. What kinds mean is the caller's business.
-public struct FactKey: Hashable, Sendable {
+public struct FactKey: Hashable, Comparable, Sendable {
     public let kind: UInt8
     public let id: [UInt8]
 
@@ -8,6 +8,10 @@ public struct FactKey: Hashable, Sendable {
         guard id.count <= GossipLimits.factIDBytes else { return nil }
         self.kind = kind
         self.id = id
+    }
+
+    public static func < (a: FactKey, b: FactKey) -> Bool {
+        a.kind != b.kind ? a.kind < b.kind : a.id.lexicographicallyPrecedes(b.id)
     }
 }
 

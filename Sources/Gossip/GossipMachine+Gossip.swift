@@ -11,14 +11,16 @@ struct Repair: Sendable {
 
 extension GossipMachine {
     mutating func gossip(_ now: UInt64) {
-        flushPending(now)
-        guard !queue.isEmpty else { return }
-        let targets = roster + dead.filter { now < (members[$0]?.since ?? 0) &+ configuration.gossipToTheDead }
         nextGossip = now &+ configuration.gossipInterval
-        for id in picks(configuration.gossipFanout, from: targets) {
-            guard let member = members[id] else { continue }
+        // With the budget spent, what changes here meanwhile is told together, after what was told last.
+        if contentBudget.isEasy || !queue.contains(.content(me.id)) { flushPending(now) }
+        let recent = dead.filter { now < (members[$0]?.since ?? 0) &+ configuration.gossipToTheDead }
+        for place in picks(configuration.gossipFanout, of: roster.count + recent.count) {
+            guard queue.hasMembers || (!queue.isEmpty && contentBudget.isOpen) else { return }
+            guard let member = members[place < roster.count ? roster[place] : recent[place - roster.count]] else { continue }
             let told = takeGossip(space: GossipLimits.datagramBytes - header.count)
             if told.isEmpty { break }
+            contentBudget.spend(GossipLimits.datagramOverhead)
             send([told], to: member.address, about: nil, gossip: false)
         }
     }
@@ -26,7 +28,11 @@ extension GossipMachine {
     mutating func takeGossip(space: Int) -> [UInt8] {
         if queue.isEmpty || space <= 0 { return [] }
         let contents = contents
-        return queue.take(space: space, limit: retransmitLimit) { Self.delta(of: $0, since: $1, contents) }
+        let load = BroadcastQueue.Load(
+            space: space, memberLimit: memberRetransmits, contentLimit: contentRetransmits, takesContent: contentBudget.isOpen)
+        let (bytes, ofContent) = queue.take(load) { Self.delta(of: $0, since: $1, contents) }
+        contentBudget.spend(ofContent)
+        return bytes
     }
 
     /// The changes since a version as a message, as far back as they fit; at least which version there is.
@@ -86,7 +92,7 @@ extension GossipMachine {
     }
 
     mutating func applyDelta(
-        of node: NodeID, epoch: UInt64, _ segments: [ChangeSegment], from source: NodeAddress, _ now: UInt64
+        of node: NodeID, epoch: UInt64, _ segments: [ChangeSegment], from source: NodeAddress, isNews: Bool = true, _ now: UInt64
     ) throws {
         guard let member = members[node], member.state != .left, let before = contents.nodes[node]?.version else { return }
         let result = try contents.apply(
@@ -97,7 +103,7 @@ extension GossipMachine {
         case .applied(let touched):
             if let repair = repairs[node], repair.attempts == 0 { repairs[node] = nil }
             tell(touched, of: node, now)
-            queue.put(.content(node), since: before)
+            if isNews { queue.put(.content(node), since: before) }
         }
     }
 
@@ -125,17 +131,22 @@ extension GossipMachine {
     }
 
     mutating func tickRepairs(_ now: UInt64) {
+        var sources: [NodeAddress] = []
         var wanted: [NodeAddress: [NodeID]] = [:]
-        for (node, repair) in repairs where now >= repair.at {
-            guard repair.attempts < GossipLimits.repairAttempts, members[node]?.state.isLive == true else {
+        var asked = 0
+        for node in Self.due(repairs, now, \.at) {
+            guard let repair = repairs[node], repair.attempts < GossipLimits.repairAttempts, members[node]?.state.isLive == true else {
                 repairs[node] = nil
                 continue
             }
-            repairs[node]?.attempts += 1
             repairs[node]?.at = now &+ configuration.repairDelay &* 2
+            guard contentBudget.isOpen, asked < GossipLimits.repairsAtOnce else { continue }
+            asked += 1
+            repairs[node]?.attempts += 1
+            if wanted[repair.source] == nil { sources.append(repair.source) }
             wanted[repair.source, default: []].append(node)
         }
-        for (source, nodes) in wanted { requestState(of: nodes, at: source, now) }
+        for source in sources { requestState(of: wanted[source] ?? [], at: source, now) }
     }
 }
 
@@ -144,4 +155,8 @@ extension GossipLimits {
     static let deltaSegments = 6
     /// Requests for one node's missing versions; then the next datagram that shows them missing starts anew.
     static let repairAttempts = 4
+    /// Nodes whose missing versions are asked for at one time; further ones wait for the next.
+    static let repairsAtOnce = 64
+    /// What a datagram costs beside its messages: this machine's head and what the transport and UDP add.
+    static let datagramOverhead = 125
 }

@@ -1,21 +1,39 @@
 internal import ChunkModel
 internal import MeshKeys
 
-/// The time in which a suspected member can refute, shorter the more members agree (Lifeguard §4.2).
+/// The time in which a suspected member can refute, shorter the more members agree (Lifeguard §4.2). Before it is over this node asks
+/// the member once more, and buries it only when there is no answer: a refutation that got lost on its way here kills nobody.
 struct Suspicion: Sendable {
-    let start: UInt64
+    enum LastProbe { case toCome, underWay, failed }
+
+    var start: UInt64
     let shortest: UInt64
     let longest: UInt64
     /// Confirmations that bring it down to the shortest.
     let enough: Int
     var accusers: Set<NodeID>
+    var lastProbe = LastProbe.toCome
 
     var deadline: UInt64 {
-        let confirmations = accusers.count - 1
+        let confirmations = max(accusers.count - 1, 0)
         if enough <= 0 || confirmations >= enough { return start &+ shortest }
         // log(c + 1) / log(k + 1) in thousandths, for the few k that occur: no need of floating point logarithms.
         let share = Self.log2Thousandths(confirmations + 1) * 1_000 / max(Self.log2Thousandths(enough + 1), 1)
         return start &+ longest &- (longest - shortest) / 1_000 &* UInt64(min(share, 1_000))
+    }
+
+    /// When there is something to do: the last probe, a second before the deadline, or the burial. A probe under way ends by itself.
+    var actsAt: UInt64 {
+        switch lastProbe {
+        case .toCome: max(deadline, start &+ GossipLimits.lastProbe) &- GossipLimits.lastProbe
+        case .underWay: .max
+        case .failed: deadline
+        }
+    }
+
+    /// The member answered this node: it stays suspect, since the others wait for its own word, but all the time starts anew.
+    mutating func begin(again now: UInt64) {
+        (start, accusers, lastProbe) = (now, [], .toCome)
     }
 
     static func log2Thousandths(_ value: Int) -> Int {
@@ -104,12 +122,13 @@ extension GossipMachine {
         members[member.id] = member
         enlist(member.id, now)
         contents.begin(member.id, epoch: member.epoch)
-        queue.put(.member(member.id), message: MemberClaim(.alive, member, by: member.id).message)
+        // The members that a newcomer finds know each other: there is nobody whom it had to tell of them.
+        if !isBulk || now >= newUntil { queue.put(.member(member.id), message: MemberClaim(.alive, member, by: member.id).message) }
         emit(.joined(member))
     }
 
     private mutating func makeRoom() -> Bool {
-        let gone = members.values.filter { !$0.state.isLive }.min { $0.since < $1.since }
+        let gone = members.values.filter { !$0.state.isLive }.min { ($0.since, $0.id) < ($1.since, $1.id) }
         guard let gone else { return false }
         forget(gone.id)
         return true
@@ -165,6 +184,9 @@ extension GossipMachine {
         // Back from the other side of a split, perhaps: it knows the others there.
         if known.state == .dead, now >= nextReunion {
             nextReunion = now &+ .second
+            // What was published on either side meanwhile is compared soon, and often at first.
+            exchangePause = .second
+            nextExchange = min(nextExchange, now &+ .second &+ random.next(upperBound: .second))
             requestState(at: member.address, now)
         }
     }
@@ -182,10 +204,7 @@ extension GossipMachine {
             members[said.id]?.state = .suspect
             members[said.id]?.since = now
             let others = roster.count
-            // log10 of the members in thousandths; at least one.
-            let scale = UInt64(max(1_000, Suspicion.log2Thousandths(others + 1) * 301 / 1_000))
-            let shortest = UInt64(configuration.suspicionMultiplier) &* configuration.probeInterval / 1_000 &* scale
-            let enough = max(configuration.suspicionMultiplier - 2, 0)
+            let (shortest, enough) = (configuration.suspicionTime, configuration.confirmations)
             suspicions[said.id] = Suspicion(
                 start: now, shortest: shortest, longest: shortest &* UInt64(configuration.suspicionMaxFactor),
                 enough: others - 1 < enough ? 0 : enough, accusers: [accuser])
@@ -194,8 +213,11 @@ extension GossipMachine {
                 emit(.suspect(member))
             }
             // Enough members see for themselves, so that the suspicion is confirmed or refuted soon; in a large mesh not all.
-            if accuser != me.id, Int.random(in: 0..<max(others, 1), using: &random) < GossipLimits.checkers {
-                startProbe(said.id, isCheck: true, now)
+            if accuser != me.id {
+                if Int.random(in: 0..<max(others, 1), using: &random) < GossipLimits.checkers { startProbe(said.id, .check, now) }
+            } else if let member = members[said.id] {
+                // The suspect hears of it at once, not when gossip comes to it.
+                send([MemberClaim(.suspect, member, by: me.id).message], to: member.address, about: nil, gossip: false)
             }
         }
     }
@@ -239,15 +261,26 @@ extension GossipMachine {
     }
 
     mutating func tickSuspicions(_ now: UInt64) {
-        for (id, suspicion) in suspicions where now >= suspicion.deadline {
-            suspicions[id] = nil
-            if let member = members[id] { bury(member, member, as: .dead, now) }
+        for id in Self.due(suspicions, now, \.actsAt) {
+            guard let suspicion = suspicions[id], let member = members[id] else {
+                suspicions[id] = nil
+                continue
+            }
+            switch suspicion.lastProbe {
+            case .toCome:
+                suspicions[id]?.lastProbe = .underWay
+                startProbe(id, .last, now)
+            case .failed:
+                suspicions[id] = nil
+                bury(member, member, as: .dead, now)
+            case .underWay: break
+            }
         }
     }
 
     /// One of the dead is asked again, and what is long gone is forgotten.
     mutating func reconnect(_ now: UInt64) {
-        for member in members.values where forgettable(member, now) { forget(member.id) }
+        for id in members.values.filter({ forgettable($0, now) }).map(\.id).sorted() { forget(id) }
         guard !isLeaving, let id = dead.randomElement(using: &random), let member = members[id] else { return }
         send([MemberClaim(.dead, member, by: me.id).message], to: member.address, about: nil, gossip: false)
     }
@@ -256,4 +289,6 @@ extension GossipMachine {
 extension GossipLimits {
     /// So many members, on average, probe a suspect that they hear of.
     static let checkers = 8
+    /// The last probe of a suspect starts so long before it would be buried.
+    static let lastProbe: UInt64 = 1_000 * .millisecond
 }

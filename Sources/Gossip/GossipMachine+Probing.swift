@@ -1,19 +1,25 @@
 internal import ChunkModel
 public import MeshKeys
 
-/// A probe under way. It waits for a direct answer until `indirectAt`, then for anybody's until `endAt`.
+/// A probe under way: it asks the member itself several times, and from `indirectAt` on through others, until `endAt`.
 struct Probe: Sendable {
+    enum Purpose { case round, check, last }
+
     let target: NodeID
     let sentAt: UInt64
+    /// From one ping of the member itself to the next.
+    let step: UInt64
     let indirectAt: UInt64
     let endAt: UInt64
-    /// Made because somebody suspects the target: says nothing about this node's own health.
-    let isCheck: Bool
+    /// `check`: made because somebody suspects the target, `last`: made before it is buried; neither says anything about this node's own
+    /// health.
+    let purpose: Purpose
+    var pingAt: UInt64
     var isIndirect = false
     var helpers = 0
     var nacks = 0
 
-    var deadline: UInt64 { isIndirect ? endAt : indirectAt }
+    var deadline: UInt64 { min(pingAt, isIndirect ? endAt : min(indirectAt, endAt)) }
 }
 
 /// A probe made for another node.
@@ -45,10 +51,19 @@ extension GossipMachine {
     }
 
     mutating func tickProbes(_ now: UInt64) {
-        for (sequence, probe) in probes where now >= probe.deadline {
-            if probe.isIndirect { failProbe(sequence, probe, now) } else { askHelpers(sequence, probe) }
+        for sequence in Self.due(probes, now, \.deadline) {
+            guard let probe = probes[sequence] else { continue }
+            if now >= probe.endAt {
+                failProbe(sequence, probe, now)
+            } else if !probe.isIndirect, now >= probe.indirectAt {
+                askHelpers(sequence, probe)
+            } else if let member = members[probe.target], member.state.isLive {
+                send([Self.ping(probe.target, sequence)], to: member.address, about: probe.target)
+            }
+            if now >= probe.pingAt { probes[sequence]?.pingAt = now &+ probe.step }
         }
-        for (sequence, relay) in relayed where now >= relay.deadline {
+        for sequence in Self.due(relayed, now, \.deadline) {
+            guard let relay = relayed[sequence] else { continue }
             if relay.nacked {
                 relayed[sequence] = nil
             } else {
@@ -57,26 +72,33 @@ extension GossipMachine {
             }
         }
         guard now >= nextProbe, !roster.isEmpty, !isLeaving else { return }
-        let interval = configuration.probeInterval / (roster.count <= GossipLimits.smallMesh ? 2 : 1)
-        nextProbe = now &+ interval &* UInt64(awareness + 1)
+        nextProbe = now &+ configuration.probeInterval &* UInt64(awareness + 1)
         if rosterNext >= roster.count {
             roster.shuffle(using: &random)
             rosterNext = 0
         }
         let target = roster[rosterNext]
         rosterNext += 1
-        startProbe(target, isCheck: false, now)
+        startProbe(target, .round, now)
     }
 
-    /// - Parameter isCheck: a quicker probe, at most one at a time for each target.
-    mutating func startProbe(_ target: NodeID, isCheck: Bool, _ now: UInt64) {
+    /// What is due of `waiting`, in an order that does not depend on the process.
+    static func due<Key: Comparable, Value>(_ waiting: [Key: Value], _ now: UInt64, _ deadline: (Value) -> UInt64) -> [Key] {
+        var keys: [Key] = []
+        for (key, value) in waiting where now >= deadline(value) { keys.append(key) }
+        return keys.count > 1 ? keys.sorted() : keys
+    }
+
+    /// - Parameter purpose: of checks and last probes, which are quicker, there is at most one at a time for each target.
+    mutating func startProbe(_ target: NodeID, _ purpose: Probe.Purpose, _ now: UInt64) {
         guard let member = members[target], member.state.isLive, !isLeaving else { return }
-        if isCheck, probes.values.contains(where: { $0.target == target && $0.isCheck }) { return }
-        let scale = UInt64(awareness + 1)
+        if purpose != .round, probes.values.contains(where: { $0.target == target && $0.purpose == purpose }) { return }
+        let time = configuration.probeTime / (purpose == .round ? 4 : 16) &* (purpose == .round ? 4 : 12) &* UInt64(awareness + 1)
+        let indirect = configuration.probeTimeout / (purpose == .round ? 1 : 2) &* UInt64(awareness + 1)
         let sequence = UInt32.random(in: .min ... .max, using: &random)
         probes[sequence] = Probe(
-            target: target, sentAt: now, indirectAt: now &+ configuration.probeTimeout / (isCheck ? 2 : 1) &* scale,
-            endAt: now &+ configuration.probeInterval / (isCheck ? 4 : 1) &* (isCheck ? 3 : 1) &* scale, isCheck: isCheck)
+            target: target, sentAt: now, step: time / 4, indirectAt: now &+ min(indirect, time), endAt: now &+ time, purpose: purpose,
+            pingAt: now &+ time / 4)
         send([Self.ping(target, sequence)], to: member.address, about: target)
     }
 
@@ -91,7 +113,7 @@ extension GossipMachine {
         writer.fixed64(UInt64(sequence))
         writer.node(probe.target)
         writer.address(member.address)
-        let helpers = picks(configuration.indirectProbes, from: roster.filter { $0 != probe.target && members[$0]?.state == .alive })
+        let helpers = helpers(for: probe.target)
         probes[sequence]?.helpers = helpers.count
         for helper in helpers {
             if let address = members[helper]?.address { send([writer.bytes], to: address, about: helper) }
@@ -99,16 +121,30 @@ extension GossipMachine {
         send([Self.ping(probe.target, sequence)], to: member.address, about: probe.target)
     }
 
+    /// Members that are thought to live; of a large mesh they are drawn, not sifted.
+    private mutating func helpers(for target: NodeID) -> [NodeID] {
+        guard roster.count > 64 else {
+            return picks(configuration.indirectProbes, from: roster.filter { $0 != target && members[$0]?.state == .alive })
+        }
+        return Array(
+            picks(2 * configuration.indirectProbes, from: roster).filter { $0 != target && members[$0]?.state == .alive }
+                .prefix(configuration.indirectProbes))
+    }
+
     private mutating func failProbe(_ sequence: UInt32, _ probe: Probe, _ now: UInt64) {
         probes[sequence] = nil
         counters.probesFailed += 1
-        if !probe.isCheck {
+        if probe.purpose == .round {
             // Helpers that answer with a nack show that this node is well: only silence counts against it.
             raiseAwareness(by: probe.helpers > 0 ? probe.helpers - min(probe.nacks, probe.helpers) : 1)
         }
         guard let member = members[probe.target], member.state.isLive else { return }
+        if probe.purpose == .last {
+            suspicions[probe.target]?.lastProbe = .failed
+            return
+        }
         apply(MemberClaim(.suspect, member, by: me.id), sender: nil, now)
-        askByStream(probe.target, cost: probe.isCheck ? 0 : max(probe.helpers - probe.nacks, 1), now)
+        askByStream(probe.target, cost: probe.purpose == .check ? 0 : max(probe.helpers - probe.nacks, 1), now)
     }
 
     /// Where datagrams are lost or blocked, streams may pass: the suspect is asked over one. Its answer refutes the suspicion and brings
@@ -128,8 +164,9 @@ extension GossipMachine {
 
     mutating func receiveAck(_ sequence: UInt32, _ sender: Sender, _ now: UInt64) {
         if let probe = probes.removeValue(forKey: sequence) {
-            if !probe.isCheck { raiseAwareness(by: -1) }
-            guard !probe.isIndirect, probe.target == sender.id else { return }
+            if probe.purpose == .round { raiseAwareness(by: -1) }
+            if probe.purpose == .last { suspicions[probe.target]?.begin(again: now) }
+            guard !probe.isIndirect, now < probe.sentAt &+ probe.step, probe.target == sender.id else { return }
             let sample = now &- probe.sentAt
             let before = members[probe.target]?.roundTrip
             members[probe.target]?.roundTrip = before.map { $0 - $0 / 8 + sample / 8 } ?? sample
@@ -156,14 +193,12 @@ extension GossipMachine {
 
     /// Hint of the shell: a connection to the node was refused or timed out. It is probed at once.
     public mutating func noteUnreachable(_ node: NodeID, now: UInt64) -> [GossipDirective] {
-        startProbe(node, isCheck: true, now)
+        startProbe(node, .check, now)
         return drain()
     }
 }
 
 extension GossipLimits {
-    /// With so few others, members are probed twice as often: with few probers it takes chance too long to pick a dead one.
-    static let smallMesh = 15
     /// Suspects asked by stream at a time; further ones have datagrams only.
     static let streamProbes = 8
 }

@@ -163,11 +163,11 @@ extension GossipMachine {
             writer.publish(slot: slot, digest, count: holder.bitmap.count)
             cut()
         }
-        for key in pending.facts {
+        for key in pending.facts.sorted() {
             writer.setFact(key, content?.facts[key])
             cut()
         }
-        for (slot, changed) in pending.haves {
+        for (slot, changed) in pending.haves.sorted(by: { $0.key < $1.key }) {
             guard let digest = content?.slots[slot], let bitmap = contents.holder(me.id, digest)?.bitmap else { continue }
             if bitmap.isComplete || bitmap.isEmpty {
                 writer.byte(bitmap.isComplete ? ChangeCode.setAll : ChangeCode.clearAll)
@@ -187,9 +187,9 @@ extension GossipMachine {
             }
             cut()
         }
-        for (slot, indices) in pending.claims {
+        for (slot, indices) in pending.claims.sorted(by: { $0.key < $1.key }) {
             guard let digest = content?.slots[slot], let holder = contents.holder(me.id, digest) else { continue }
-            for index in indices {
+            for index in indices.sorted() {
                 writer.byte(holder.claims[index] == nil ? ChangeCode.release : ChangeCode.claim)
                 writer.number(slot)
                 writer.number(index)

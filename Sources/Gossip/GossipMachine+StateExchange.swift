@@ -29,6 +29,8 @@ enum RequestFlag {
     static let partial: UInt8 = 1
     /// The stream does not work: answer in datagrams whatever the size.
     static let noStream: UInt8 = 2
+    /// Only some shares of the members are asked for; they stand next.
+    static let shares: UInt8 = 4
 }
 
 extension GossipMachine {
@@ -39,7 +41,9 @@ extension GossipMachine {
     public mutating func receiveStateRequest(
         _ bytes: [UInt8], from: NodeAddress? = nil, now: UInt64
     ) -> (reply: [UInt8], directives: [GossipDirective]) {
+        contentBudget.refill(now)
         let reply = readState(bytes, from: from, limit: GossipLimits.streamStateBytes, isStream: true, now) ?? []
+        contentBudget.spend(reply.count)
         return (reply, drain())
     }
 
@@ -71,25 +75,11 @@ extension GossipMachine {
         rounds = 0
         guard !isLeaving, let id = roster.randomElement(using: &random), let member = members[id] else { return }
         counters.stateExchanges += 1
-        var writer = WireWriter()
-        writer.byte(MessageCode.stateHash.rawValue)
-        writer.fixed64(stateHash)
-        send([writer.bytes], to: member.address, about: id)
+        send([stateHashMessage], to: member.address, about: id)
         let known = Set(members.values.lazy.filter { $0.state.isLive }.map(\.address))
         if let address = joinAddresses.filter({ $0 != me.address && !known.contains($0) && !isKnownForeign($0) }).randomElement(using: &random) {
             requestState(at: address, now)
         }
-    }
-
-    /// The same for two nodes that know the same members with the same versions.
-    var stateHash: UInt64 {
-        var sum = Self.hash(me, contents.nodes[me.id]?.version ?? 0)
-        for id in roster { if let member = members[id] { sum &+= Self.hash(member, contents.nodes[id]?.version ?? 0) } }
-        return sum
-    }
-
-    private static func hash(_ member: Member, _ version: UInt64) -> UInt64 {
-        SplitMix64.mix(member.id.value.prefix64 ^ SplitMix64.mix(member.incarnation ^ SplitMix64.mix(version &+ 1)))
     }
 
     mutating func requestState(at address: NodeAddress, _ now: UInt64) {
@@ -107,13 +97,20 @@ extension GossipMachine {
 
     func isStreamless(_ address: NodeAddress, _ now: UInt64) -> Bool { streamless[address].map { now < $0 } ?? false }
 
-    func request(_ nodes: [NodeID]?, noStream: Bool) -> [UInt8] {
+    mutating func requestState(in shares: StateShares, at address: NodeAddress, _ now: UInt64) {
+        sendState(request(nil, in: shares, noStream: isStreamless(address, now)), to: address, now)
+    }
+
+    func request(_ nodes: [NodeID]?, in shares: StateShares? = nil, noStream: Bool) -> [UInt8] {
         var writer = WireWriter()
         writer.byte(StateKind.request.rawValue)
-        writer.byte((nodes == nil ? 0 : RequestFlag.partial) | (noStream ? RequestFlag.noStream : 0))
+        writer.byte(
+            (nodes == nil ? 0 : RequestFlag.partial) | (noStream ? RequestFlag.noStream : 0) | (shares == nil ? 0 : RequestFlag.shares))
+        shares?.encode(to: &writer)
         writer.number(contents.nodes[me.id]?.version ?? 0)
         me.encode(to: &writer)
-        let listed = nodes.map { $0.compactMap { members[$0] } } ?? Array(members.values)
+        var listed = nodes.map { $0.compactMap { members[$0] } } ?? members.values.filter { shares?.contains($0.id) ?? true }
+        listed.sort { $0.id < $1.id }
         writer.number(listed.count)
         for member in listed {
             writer.node(member.id)
@@ -127,12 +124,18 @@ extension GossipMachine {
 
     /// By datagrams if it is small or there is no other way, else by stream.
     private mutating func sendState(_ bytes: [UInt8], to address: NodeAddress, _ now: UInt64) {
-        let peer = members.values.first { $0.address == address }?.id
-        if bytes.count > GossipLimits.datagramStateBytes, let peer, !isStreamless(address, now) {
+        contentBudget.spend(bytes.count)
+        if bytes.count > GossipLimits.datagramStateBytes, !isStreamless(address, now), let peer = member(at: address) {
             out.append(.exchangeState(with: peer, at: address, bytes))
         } else {
             sendFragments(of: bytes, to: address, now)
         }
+    }
+
+    private func member(at address: NodeAddress) -> NodeID? {
+        var found: NodeID?
+        for member in members.values where member.address == address && found.map({ member.id < $0 }) ?? true { found = member.id }
+        return found
     }
 
     // MARK: Answering
@@ -165,12 +168,14 @@ extension GossipMachine {
         if !noStream && reply.count > GossipLimits.datagramStateBytes {
             send([[MessageCode.streamNeeded.rawValue]], to: sender.address, about: sender.id)
         } else {
+            contentBudget.spend(reply.count)
             sendFragments(of: reply, to: sender.address, now)
         }
     }
 
     private mutating func answer(_ reader: inout WireReader, from: NodeAddress?, limit: Int, _ now: UInt64) throws -> [UInt8]? {
         let flags = try reader.byte()
+        let shares = flags & RequestFlag.shares == 0 ? nil : try StateShares(from: &reader)
         let askerVersion = try reader.number()
         let asker = try Member(from: &reader)
         // A node of another site gets nothing of this one's; by datagram it is told whose it is.
@@ -191,11 +196,11 @@ extension GossipMachine {
         summaries.append(
             StateSummary(
                 id: asker.id, incarnation: asker.incarnation, epoch: asker.epoch, state: asker.state, version: askerVersion))
-        return reply(to: summaries, asker: asker.id, isPartial: flags & RequestFlag.partial != 0, from: from, limit: limit, now)
+        return reply(to: summaries, asker: asker.id, isPartial: flags & RequestFlag.partial != 0, shares, from: from, limit: limit, now)
     }
 
     private mutating func reply(
-        to summaries: [StateSummary], asker: NodeID, isPartial: Bool, from: NodeAddress?, limit: Int, _ now: UInt64
+        to summaries: [StateSummary], asker: NodeID, isPartial: Bool, _ shares: StateShares?, from: NodeAddress?, limit: Int, _ now: UInt64
     ) -> [UInt8] {
         var give: [(Member, version: UInt64?)] = []
         var wants: [NodeID] = []
@@ -224,7 +229,9 @@ extension GossipMachine {
             }
         }
         if !isPartial {
-            for id in roster where !seen.contains(id) { if let member = members[id] { give.append((member, nil)) } }
+            for id in roster where !seen.contains(id) && shares?.contains(id) ?? true {
+                if let member = members[id] { give.append((member, nil)) }
+            }
         }
         give.shuffle(using: &random)
         // This node's own record always stands first.
@@ -317,7 +324,10 @@ extension GossipMachine {
         let teller = try reader.node()
         let seen = try reader.byte() == 1 ? try reader.address() : nil
         if let seen { hearOwnAddress(seen) }
-        for _ in 0..<(try reader.number(upTo: GossipLimits.members + 1)) {
+        let count = try reader.number(upTo: GossipLimits.members + 1)
+        isBulk = count > GossipLimits.bulk
+        defer { isBulk = false }
+        for _ in 0..<count {
             let member = try Member(from: &reader)
             let sender = from.map { Sender(id: teller, epoch: 0, version: 0, address: $0) }
             // Somebody else's word that a member is dead may be old: it gets time to refute.
@@ -351,7 +361,7 @@ extension GossipMachine {
             let (node, epoch, segments) = try Self.decodeSegments(&reader)
             guard node == member.id, node != me.id else { return }
             let before = contents.nodes[node]?.version
-            try applyDelta(of: node, epoch: epoch, segments, from: from, now)
+            try applyDelta(of: node, epoch: epoch, segments, from: from, isNews: false, now)
             if contents.nodes[node]?.version != before { repairs[node] = nil }
         case 2:
             let epoch = try reader.number()
@@ -368,4 +378,9 @@ extension GossipMachine {
         default: throw WireError()
         }
     }
+}
+
+extension GossipLimits {
+    /// So many members in one message are no news but a mesh that somebody joins.
+    static let bulk = 32
 }

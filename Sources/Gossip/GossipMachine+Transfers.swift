@@ -8,9 +8,11 @@ struct OutgoingTransfer: Sendable {
     let expiry: UInt64
 }
 
-struct TransferKey: Hashable, Sendable {
+struct TransferKey: Hashable, Comparable, Sendable {
     let sender: NodeID
     let number: UInt64
+
+    static func < (a: TransferKey, b: TransferKey) -> Bool { (a.sender, a.number) < (b.sender, b.number) }
 }
 
 /// A state message of which fragments arrived.
@@ -43,7 +45,9 @@ extension GossipMachine {
         let number = random.next()
         if count > 1 {
             outgoing = outgoing.filter { now < $0.value.expiry }
-            if outgoing.count >= GossipLimits.transfers, let oldest = outgoing.min(by: { $0.value.expiry < $1.value.expiry })?.key {
+            if outgoing.count >= GossipLimits.transfers,
+                let oldest = outgoing.min(by: { ($0.value.expiry, $0.key) < ($1.value.expiry, $1.key) })?.key
+            {
                 outgoing[oldest] = nil
                 counters.transfersAbandoned += 1
             }
@@ -72,7 +76,9 @@ extension GossipMachine {
         if count == 1 { return receiveState(bytes, sender, now) }
         let key = TransferKey(sender: sender.id, number: number)
         if incoming[key] == nil {
-            if incoming.count >= GossipLimits.transfers, let oldest = incoming.min(by: { $0.value.expiry < $1.value.expiry })?.key {
+            if incoming.count >= GossipLimits.transfers,
+                let oldest = incoming.min(by: { ($0.value.expiry, $0.key) < ($1.value.expiry, $1.key) })?.key
+            {
                 incoming[oldest] = nil
                 counters.transfersAbandoned += 1
             }
@@ -105,7 +111,8 @@ extension GossipMachine {
 
     /// Asks for what is missing, and gives up what took too long.
     mutating func tickTransfers(_ now: UInt64) {
-        for (key, transfer) in incoming where now >= transfer.wantAt {
+        for key in Self.due(incoming, now, \.wantAt) {
+            guard let transfer = incoming[key] else { continue }
             if now >= transfer.expiry {
                 incoming[key] = nil
                 if transfer.missing > 0 { counters.transfersAbandoned += 1 }

@@ -61,12 +61,20 @@ public struct GossipMachine: Sendable {
     var book = SiteBook()
     /// Stands for this node's site in the head of every datagram.
     let siteTag: [UInt8]
+    /// From one comparison of states to the next; grows up to the configured interval.
+    var exchangePause: UInt64 = .second
+    /// What may be spent on content; see `GossipConfiguration.contentBytesPerSecond`.
+    var contentBudget: ContentBudget
 
     var nextProbe: UInt64
     var nextGossip: UInt64
     var nextExchange: UInt64
     var nextReconnect: UInt64
     var nextJoin: UInt64 = .max
+    /// Until then this node is new.
+    let newUntil: UInt64
+    /// A message that names many members is being read.
+    var isBulk = false
     /// Until then no state is asked for because a dead member came back.
     var nextReunion: UInt64 = 0
 
@@ -85,7 +93,9 @@ public struct GossipMachine: Sendable {
         contents.begin(me.id, epoch: me.epoch)
         nextProbe = now &+ random.next(upperBound: configuration.probeInterval)
         nextGossip = now
-        nextExchange = now &+ configuration.stateExchangeInterval / 2 &+ random.next(upperBound: configuration.stateExchangeInterval)
+        newUntil = now &+ GossipLimits.newTime
+        nextExchange = now &+ .second / 2 &+ random.next(upperBound: .second)
+        contentBudget = ContentBudget(bytesPerSecond: configuration.contentBytesPerSecond, now: now)
         nextReconnect = now &+ configuration.reconnectInterval
     }
 
@@ -99,7 +109,7 @@ public struct GossipMachine: Sendable {
         if roster.isEmpty && !isLeaving && !joinAddresses.isEmpty { at = min(at, nextJoin) }
         for probe in probes.values { at = min(at, probe.deadline) }
         for relay in relayed.values { at = min(at, relay.deadline) }
-        for suspicion in suspicions.values { at = min(at, suspicion.deadline) }
+        for suspicion in suspicions.values { at = min(at, suspicion.actsAt) }
         for repair in repairs.values { at = min(at, repair.at) }
         for transfer in incoming.values { at = min(at, transfer.wantAt) }
         return at
@@ -107,11 +117,14 @@ public struct GossipMachine: Sendable {
 
     /// Does what is due at `now`.
     public mutating func tick(now: UInt64) -> [GossipDirective] {
+        contentBudget.refill(now)
         tickProbes(now)
         tickSuspicions(now)
         if now >= nextJoin, roster.isEmpty, !isLeaving { sendJoin(now) }
         if now >= nextExchange {
-            nextExchange = now &+ configuration.stateExchangeInterval
+            exchangePause = min(exchangePause &* 2, configuration.stateExchangeInterval)
+            // Spread by a quarter, so that nodes that started together don't compare together for ever.
+            nextExchange = now &+ exchangePause &- random.next(upperBound: exchangePause / 4 + 1)
             startExchange(now)
         }
         if now >= nextReconnect {
@@ -131,6 +144,7 @@ public struct GossipMachine: Sendable {
     /// One datagram of another node, opened; `from` is where it came from. Bytes that mean nothing are counted and dropped.
     public mutating func receive(_ datagram: [UInt8], from: NodeAddress, now: UInt64) -> [GossipDirective] {
         counters.datagramsReceived += 1
+        contentBudget.refill(now)
         var reader = WireReader(datagram)
         do {
             guard try reader.byte() == Self.wireVersion else {
@@ -179,8 +193,7 @@ public struct GossipMachine: Sendable {
         case .fragment: try receiveFragment(&reader, sender, now)
         case .fragmentWanted: try receiveFragmentWanted(&reader, sender)
         case .stateHash:
-            let hash = try reader.fixed64()
-            if hash != stateHash, members[sender.id]?.state.isLive == true { requestState(at: sender.address, now) }
+            try compareState(&reader, sender, now)
         case .streamNeeded: requestStateByStream(sender, now)
         case .site: try receiveSite(&reader, sender, isForeign: false, now)
         }
@@ -260,6 +273,11 @@ public struct GossipMachine: Sendable {
     /// The goodbye was told often enough, or there is nobody to tell.
     public var hasLeft: Bool { isLeaving && (roster.isEmpty || !queue.contains(.member(me.id))) }
 
+    /// Other members that live, as far as is known here.
+    public var liveCount: Int { roster.count }
+    /// There is something that this node has still to tell.
+    package var hasNews: Bool { !queue.isEmpty || !pending.isEmpty }
+
     // MARK: Parts that all topics use
 
     mutating func drain() -> [GossipDirective] {
@@ -295,23 +313,32 @@ public struct GossipMachine: Sendable {
     }
 
     /// Up to `count` different elements, at random.
-    mutating func picks<T>(_ count: Int, from all: [T]) -> [T] {
-        if all.count <= count { return all.shuffled(using: &random) }
-        var chosen: Set<Int> = []
-        while chosen.count < count { chosen.insert(Int.random(in: 0..<all.count, using: &random)) }
-        return chosen.sorted().map { all[$0] }
+    mutating func picks<T>(_ count: Int, from all: [T]) -> [T] { picks(count, of: all.count).map { all[$0] } }
+
+    /// Up to `count` different numbers below `total`, at random and in random order.
+    mutating func picks(_ count: Int, of total: Int) -> [Int] {
+        if total <= 2 * count { return Array(Array(0..<total).shuffled(using: &random).prefix(count)) }
+        var chosen: [Int] = []
+        while chosen.count < count {
+            let place = Int.random(in: 0..<total, using: &random)
+            if !chosen.contains(place) { chosen.append(place) }
+        }
+        return chosen
     }
 
-    /// A multiple of ⌈log10(members + 1)⌉.
-    var retransmitLimit: Int {
+    /// ⌈log10(members + 1)⌉, and at least one.
+    private var digits: Int {
         var digits = 1
         var rest = roster.count + 1
         while rest >= 10 {
             digits += 1
             rest /= 10
         }
-        return configuration.retransmitMultiplier * digits
+        return digits
     }
+    /// How often a member's state is told, and what a node holds.
+    var memberRetransmits: Int { configuration.retransmitMultiplier * digits }
+    var contentRetransmits: Int { configuration.contentRetransmits + digits - 1 }
 }
 
 /// Where a datagram came from.
@@ -340,4 +367,6 @@ enum MessageCode: UInt8 {
 extension GossipLimits {
     /// Members that are told at once when this node leaves; gossip tells the rest.
     static let directGoodbyes = 8
+    /// So long after its start a node does not pass on the members that it finds.
+    static let newTime: UInt64 = 3 * .second
 }

@@ -66,8 +66,8 @@ public struct Member: Hashable, Sendable {
         epoch = incarnation - age
         guard let state = MemberState(rawValue: try reader.byte()) else { throw WireError() }
         self.state = state
-        name = String(decoding: try reader.string(upTo: GossipLimits.nameBytes), as: UTF8.self)
-        site = String(decoding: try reader.string(upTo: GossipLimits.nameBytes), as: UTF8.self)
+        name = try reader.text(upTo: GossipLimits.nameBytes)
+        site = try reader.text(upTo: GossipLimits.nameBytes)
         // Bytes that are no UTF-8 grow when repaired.
         guard name.utf8.count <= GossipLimits.nameBytes, site.utf8.count <= GossipLimits.nameBytes else { throw WireError() }
         address = try reader.address()

@@ -80,8 +80,16 @@ struct WireReader {
     }
     mutating func string(upTo limit: Int) throws -> [UInt8] { try raw(number(upTo: limit)) }
     mutating func node() throws -> NodeID {
-        guard let id = NodeID(try raw(32)) else { throw WireError() }
-        return id
+        guard end - at >= 32 else { throw WireError() }
+        at += 32
+        return NodeID(Bytes32(of: bytes, at: at - 32))
+    }
+    /// UTF-8; broken bytes are repaired.
+    mutating func text(upTo limit: Int) throws -> String {
+        let count = try number(upTo: limit)
+        guard count <= end - at else { throw WireError() }
+        at += count
+        return String(decoding: bytes[(at - count)..<at], as: UTF8.self)
     }
     mutating func address() throws -> NodeAddress {
         let ip = try string(upTo: 16)

@@ -1,5 +1,6 @@
 // Linux calls that the Glibc module does not export.
 #include <errno.h>
+#include <malloc.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/sendfile.h>
