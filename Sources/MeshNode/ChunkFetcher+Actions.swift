@@ -78,7 +78,8 @@ extension ChunkFetcher {
             answered(tag, chunk, node, .received)
             parts.threads.start { [self] in
                 if let chunk = Chunk(verifying: buffer, as: chunk) {
-                    arrived(chunk, from: .peer)
+                    pass(on: chunk)
+                    parts.disk.start { [self] in arrived(chunk, from: .peer) }
                 } else {
                     parts.counters.blame(node)
                     parts.logger.warning(
@@ -135,7 +136,8 @@ extension ChunkFetcher {
                 if parts.upstream.noteSuccess() { parts.profileChanged() }
                 if let flist { parts.upstream.noteAnswer(of: flist) }
                 state.withLock { if $0.upstream[chunk]?.turn == turn { $0.upstream[chunk] = nil } }
-                await parts.threads.run { [self] in arrived(verified, from: .upstream) }
+                pass(on: verified)
+                await parts.disk.run { [self] in arrived(verified, from: .upstream) }
             } catch {
                 switch error {
                 case .missing:

@@ -6,10 +6,13 @@ enum MeshFacts {
     static let profile: UInt8 = 1
     static let flist: UInt8 = 2
     static let job: UInt8 = 3
+    static let goal: UInt8 = 7
 
     static let profileKey = FactKey(kind: profile)!
     static func flistKey(_ digest: FlistDigest) -> FactKey { FactKey(kind: flist, id: digest.value.bytes)! }
     static func jobKey(_ digest: FlistDigest) -> FactKey { FactKey(kind: job, id: digest.value.bytes)! }
+
+    static func goalKey(_ digest: FlistDigest) -> FactKey { FactKey(kind: goal, id: digest.value.bytes)! }
 
     static func digest(of key: FactKey) -> FlistDigest? { Bytes32(key.id).map { FlistDigest($0) } }
 }

@@ -30,7 +30,7 @@ struct Daemon: AsyncParsableCommand {
         // A peer that goes away while we write to it is an error of that call, not the end of the process.
         signal(SIGPIPE, SIG_IGN)
         raiseFileLimit()
-        LoggingSystem.bootstrap { StreamLogHandler.standardError(label: $0) }
+        LoggingSystem.bootstrap { LimitedLogHandler(StreamLogHandler.standardError(label: $0)) }
         var logger = Logger(label: "chunkmeshd")
         logger.logLevel = Logger.Level(rawValue: logLevel) ?? .info
         do {
