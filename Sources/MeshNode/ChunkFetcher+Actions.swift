@@ -83,7 +83,8 @@ extension ChunkFetcher {
             answered(tag, chunk, node, .received)
             parts.threads.start { [self] in
                 if let chunk = Chunk(verifying: buffer, as: chunk) {
-                    arrived(chunk, from: mode == .site ? .site : .peer)
+                    pass(on: chunk)
+                    parts.disk.start { [self] in arrived(chunk, from: mode == .site ? .site : .peer) }
                 } else {
                     parts.counters.blame(node)
                     parts.logger.warning(
@@ -140,7 +141,8 @@ extension ChunkFetcher {
                 if parts.upstream.noteSuccess() { upstreamIsBack() }
                 if let flist { parts.upstream.noteAnswer(of: flist) }
                 state.withLock { if $0.upstream[chunk]?.turn == turn { $0.upstream[chunk] = nil } }
-                await parts.threads.run { [self] in arrived(verified, from: .upstream) }
+                pass(on: verified)
+                await parts.disk.run { [self] in arrived(verified, from: .upstream) }
             } catch {
                 switch error {
                 case .missing:

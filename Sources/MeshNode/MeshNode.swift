@@ -32,6 +32,7 @@ public final class MeshNode: Service {
     let fetcher: ChunkFetcher
     let opener: FlistOpener
     let prefetcher: Prefetcher
+    let keeper: GoalKeeper
     let exchange: PeerExchange
     let files: FlistFiles
     let catalogue: CatalogueFile
@@ -55,7 +56,8 @@ public final class MeshNode: Service {
             ChunkStoreConfiguration(
                 directory: configuration.cache.dir, maxBytes: Int64(clamping: configuration.cache.maxSize),
                 minFree: configuration.cache.minFree.floor,
-                isLastCopyAtSite: { late.value?.isLastCopyAtSite($0) ?? false }, onRemoved: { late.value?.removed($0) }), logger: logger)
+                custody: { late.value?.custody(of: $0, isLeaving: $1) ?? .kept }, onRemoved: { late.value?.announce($0) },
+                onOffer: { late.value?.announce($0) }), logger: logger)
         let identity = try Self.identity(in: configuration.cache.dir)
         files = try FlistFiles(directory: configuration.cache.dir + "/flists")
         catalogue = try Self.openCatalogue(configuration.cache.dir + "/catalogue.db", logger: logger)
@@ -82,6 +84,7 @@ public final class MeshNode: Service {
             upstreamConcurrency: Setting(configuration.upstream.concurrency), ticker: Wakeup(), logger: logger)
         fetcher = ChunkFetcher(parts: parts, exchange: exchangeHandle)
         prefetcher = Prefetcher(parts: parts, fetcher: fetcher, catalogue: catalogue)
+        keeper = GoalKeeper(parts: parts, fetcher: fetcher, prefetcher: prefetcher, catalogue: catalogue)
 
         let rate = ReceiveRate()
         let curl = CurlMulti(rate: rate)
@@ -151,6 +154,7 @@ public final class MeshNode: Service {
         await opener.restore()
         isRestored.value = true
         await prefetcher.restore()
+        await keeper.run { [opener] in try await opener.openForPeers($0) }
     }
 
     /// Reacts to what happens in the mesh.
@@ -176,6 +180,7 @@ public final class MeshNode: Service {
             case .factsChanged(let node):
                 if upstreamIsBack(at: node, &reaching) { fetcher.goOn() }
                 prefetcher.joinOthers { [opener] in try await opener.openForPeers($0) }
+                keeper.wake()
             }
             fetcher.tick()
             siteUpstream.share(among: parts.fetchingNodes)

@@ -133,6 +133,15 @@ final class Prefetcher: Sendable {
         }
     }
 
+    /// Whether a prefetch for the site or for all is under way here for the flist.
+    func fills(_ digest: FlistDigest) -> Bool {
+        state.withLock { state in
+            (state.jobs.values.filter { $0.digest == digest } + [state.participations[digest]].compactMap { $0 }).contains { job in
+                job.read { $0.job.state == .running && $0.job.scope != .node }
+            }
+        }
+    }
+
     func cancelAll(of digest: FlistDigest) async {
         let (jobs, participation) = state.withLock { state in
             (state.jobs.values.filter { $0.digest == digest }, state.participations.removeValue(forKey: digest))
@@ -189,7 +198,11 @@ final class Prefetcher: Sendable {
             }
             if failures.total == 0 {
                 // Copies for the site are made anew when a node that had them goes, for as long as the job is announced.
-                if scope == .node || (job.isParticipation && scope == .all) { return await finish(job, .done) }
+                if scope == .node || (job.isParticipation && scope == .all) {
+                    // What was evicted meanwhile is fetched again, as often as that makes sense.
+                    if await parts.threads.run({ goal.mine().isEmpty }) { return await finish(job, .done) }
+                    continue
+                }
                 if await othersAreDone(job, goal) { return await finish(job, .done) }
                 continue
             }
