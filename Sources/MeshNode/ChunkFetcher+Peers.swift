@@ -32,7 +32,7 @@ extension ChunkFetcher {
         _ id: ChunkID, _ mode: ChunkMode, flist: FlistDigest?, priority: FetchPriority, _ responder: PeerResponder, _ peer: NodeID
     ) {
         switch mode {
-        case .ifHeld: return responder.missing()
+        case .ifHeld, .site: return responder.missing()
         case .relay: return join(id, mode, flist: flist, priority: priority, responder, peer)
         case .fetch: break
         }
