@@ -30,6 +30,8 @@ public enum FetchPriority: UInt8, Comparable, Sendable, CaseIterable {
 /// Where a chunk came from, for the figures of `chunkmesh stats`.
 public enum ChunkOrigin: String, Sendable, CaseIterable {
     case local, peer, upstream
+    /// A gateway of another site.
+    case site
 }
 
 /// Something that chunks are read from: the cache, the mesh, an upstream. "Missing" is `nil`, so that the next source is

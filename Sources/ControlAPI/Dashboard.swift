@@ -40,7 +40,7 @@ enum Dashboard {
             $('problem').textContent = ''; $('name').textContent = s.name; $('where').textContent = 'site ' + s.siteName; document.title = s.name + ' – chunkmesh'
             const alive = p.peers.filter(x => x.state === 'alive').length
             const f = [['egress ratio of the site', s.site.egressRatio.toFixed(2)], ['pulled from upstream', size(s.site.upstreamBytes)], ['cache', size(s.cache.bytes) + ' of ' + size(s.cache.maxBytes)],
-              ['from peers', size(s.bytes.fromPeers)], ['to peers', size(s.bytes.toPeers)], ['peers alive', alive], ['wrong chunks', s.errors.verifyFailed], ['upstream errors', s.errors.upstreamErrors]]
+              ['from peers', size(s.bytes.fromPeers)], ['to peers', size(s.bytes.toPeers)], ['from other sites', size(s.bytes.fromSites)], ['peers alive', alive], ['wrong chunks', s.errors.verifyFailed], ['upstream errors', s.errors.upstreamErrors]]
             $('figures').replaceChildren(...f.map(([k, v]) => { const d = document.createElement('div'), b = document.createElement('b'), t = document.createElement('span'); b.textContent = v; t.textContent = k; d.append(b, t); return d }))
             rows('flists', st.flists, x => [cell(x.upstream.since ? x.name + ' (upstream does not answer)' : x.name), cell(x.chunks, 'n'), bar(x.node.chunks, x.chunks), bar(x.site.chunks, x.chunks), cell(x.site.minCopies, 'n')], 'none known yet')
             rows('jobs', st.jobs, x => [cell(x.flist), cell(x.scope), cell(x.error ? x.state + ': ' + x.error : x.state), bar(x.doneChunks, x.chunks), cell(x.seconds.toFixed(1), 'n')], 'none')

@@ -21,7 +21,13 @@ public struct Stats: Codable, Sendable, Equatable {
         public var fromPeers: UInt64
         public var fromUpstream: UInt64
         public var toPeers: UInt64
-        public init(fromLocal: UInt64, fromPeers: UInt64, fromUpstream: UInt64, toPeers: UInt64) {
+        /// From and to other sites; the peers are those of the own site.
+        public var fromSites: UInt64
+        public var toSites: UInt64
+        public init(
+            fromLocal: UInt64, fromPeers: UInt64, fromUpstream: UInt64, toPeers: UInt64, fromSites: UInt64 = 0, toSites: UInt64 = 0
+        ) {
+            (self.fromSites, self.toSites) = (fromSites, toSites)
             (self.fromLocal, self.fromPeers, self.fromUpstream, self.toPeers) = (fromLocal, fromPeers, fromUpstream, toPeers)
         }
     }
@@ -128,6 +134,39 @@ public struct Peers: Codable, Sendable, Equatable {
             (self.verifyFailed, self.shunned) = (verifyFailed, shunned)
         }
     }
+    /// Another site of the mesh.
+    public struct Site: Codable, Sendable, Equatable {
+        public struct Gateway: Codable, Sendable, Equatable {
+            public var id: String
+            public var address: String
+            public init(id: String, address: String) { (self.id, self.address) = (id, address) }
+        }
+        public var name: String
+        /// The nodes that speak for it.
+        public var gateways: [Gateway]
+        public var nodes: Int
+        /// Flists of which somebody there holds chunks.
+        public var flists: Int
+        /// Chunks that it says it holds of the flists known here, as far as they were asked for.
+        public var chunks: Int
+        /// Round trip to its gateways; absent before one answered.
+        public var rttMs: Double?
+        public var bytesFrom: UInt64
+        public var bytesTo: UInt64
+        /// It answered lately.
+        public var reachable: Bool
+        /// This node may ask it for chunks (`mesh.sites`).
+        public var allowed: Bool
+        public init(
+            name: String, gateways: [Gateway], nodes: Int, flists: Int, chunks: Int, rttMs: Double?, bytesFrom: UInt64, bytesTo: UInt64,
+            reachable: Bool, allowed: Bool
+        ) {
+            (self.name, self.gateways, self.nodes, self.flists, self.chunks) = (name, gateways, nodes, flists, chunks)
+            (self.rttMs, self.bytesFrom, self.bytesTo, self.reachable, self.allowed) = (rttMs, bytesFrom, bytesTo, reachable, allowed)
+        }
+    }
+    /// Nodes of this site.
     public var peers: [Peer]
-    public init(peers: [Peer]) { self.peers = peers }
+    public var sites: [Site]
+    public init(peers: [Peer], sites: [Site] = []) { (self.peers, self.sites) = (peers, sites) }
 }

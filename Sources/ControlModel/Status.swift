@@ -99,11 +99,13 @@ public struct Job: Codable, Sendable, Equatable {
     public var fromLocal: Int
     public var fromPeers: Int
     public var fromUpstream: Int
+    /// Chunks that came from other sites.
+    public var fromSites: Int
     public var seconds: Double
     public init(id: String, flist: String, digest: String, scope: PrefetchScope, copies: Int, pin: Bool) {
         (self.id, self.flist, self.digest, self.scope, self.copies, self.pin) = (id, flist, digest, scope, copies, pin)
         state = .running
-        (chunks, bytes, doneChunks, doneBytes, fromLocal, fromPeers, fromUpstream, seconds) = (0, 0, 0, 0, 0, 0, 0, 0)
+        (chunks, bytes, doneChunks, doneBytes, fromLocal, fromPeers, fromUpstream, fromSites, seconds) = (0, 0, 0, 0, 0, 0, 0, 0, 0)
     }
 }
 

@@ -13,6 +13,8 @@ public enum AskMode: Sendable, Equatable {
     case ifHeld
     /// You are its owner: get it from upstream if you do not have it, and send it.
     case fetch
+    /// You speak for another site: send it if any node of your site has it, else say so.
+    case site
 }
 
 /// What the shell has to do now, in this order.
@@ -56,7 +58,7 @@ public enum PeerAnswer: Sendable, Equatable {
     case received
     /// The bytes were not the chunk.
     case corrupt
-    /// It does not hold the chunk (`ifHeld`), or upstream told it that the chunk does not exist (`fetch`).
+    /// It does not hold the chunk (`ifHeld`), nobody at its site does (`site`), or upstream told it that the chunk does not exist (`fetch`).
     case missing
     case busy(retryAfter: Duration)
     /// It will not fetch chunks of this flist from upstream (unknown flist, no route that it may use).

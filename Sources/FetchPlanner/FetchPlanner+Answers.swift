@@ -25,7 +25,7 @@ extension FetchPlanner {
         else { return [] }
         guard answer != .pending else { return [] }
 
-        if answer == .received { loads[node, default: PeerLoad()].noteReceived(transferSince: mode == .ifHeld ? since : nil, now: now) }
+        if answer == .received { loads[node, default: PeerLoad()].noteReceived(transferSince: mode == .fetch ? nil : since, now: now) }
         var actions = drop(tag, of: id, cancel: false)
         var pause: Duration?
         if answer != .notOwner { wants[id]?.refusals = 0 }
@@ -35,7 +35,7 @@ extension FetchPlanner {
             tags[tag] = id
             wants[id]?.verifying[tag] = node
         case .corrupt: actions += corrupt(from: node, tag: tag, id: id, now: now)
-        case .missing where mode == .ifHeld:
+        case .missing where mode != .fetch:
             actions.append(.dropStaleClaim(node, id))
             passOver(node, for: id, until: now + limits.passOver)
         case .missing:
@@ -43,11 +43,14 @@ extension FetchPlanner {
             passOver(node, for: id, until: now + limits.passOver)
             wants[id]?.missingAnswers += 1
         case .busy(let retryAfter): busy(node, until: now + min(max(retryAfter, .milliseconds(10)), limits.peerRest), now: now)
+        case .declined where mode == .site, .notOwner where mode == .site, .upstreamFailed where mode == .site:
+            passOver(node, for: id, until: now + limits.passOver)
         case .declined: declined[Declined(node: node, flist: want.flist)] = now + limits.declinedPause
         case .notOwner: pause = refused(by: node, id, now: now, view: view)
         case .upstreamFailed:
             passOver(node, for: id, until: now + limits.passOver)
             wants[id]?.upstreamFailures += 1
+            if !view.sites(holding: id).isEmpty { wants[id]?.siteFailures += 1 }
             wants[id]?.lastFailure = "the owner could not reach upstream"
         case .failed:
             actions += failed(node, now: now)
@@ -59,6 +62,7 @@ extension FetchPlanner {
 
     /// A fetch from upstream ended without the chunk; with it, `arrived` is called instead.
     public mutating func upstreamAnswered(_ id: ChunkID, _ answer: UpstreamAnswer, now: Duration, view: some MeshView) -> [FetchAction] {
+        costs.end(id, arrived: false, active: 1, now: now)
         guard upstreamActive.remove(id) != nil, var want = wants[id] else { return pump(now: now, view: view) }
         want.attempts.removeAll { if case .upstream = $0 { true } else { false } }
         let failure: FetchFailure

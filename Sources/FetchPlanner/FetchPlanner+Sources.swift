@@ -73,6 +73,8 @@ extension FetchPlanner {
             case .unusable: break
             }
         }
+        if let actions = findAtSites(id, now: now, view: view) { return actions }
+        if awaitSites(id, now: now, view: view) { return [] }
         let owners = view.owners(for: want.flist)
         let mayFetch = want.ownUpstream == .untried && owners.contains(me)
         if want.localWaiters == 0 {
@@ -87,19 +89,19 @@ extension FetchPlanner {
         return askToFetch(owner, id, now: now)
     }
 
-    private mutating func askToFetch(_ node: NodeID, _ id: ChunkID, now: Duration) -> [FetchAction] {
+    mutating func askToFetch(_ node: NodeID, _ id: ChunkID, now: Duration) -> [FetchAction] {
         guard (loads[node]?.waits ?? 0) < limits.waitsPerPeer else { return park(id, at: [node], mode: .fetch) }
         return ask(node, id, mode: .fetch, now: now)
     }
 
     /// Puts the want in the lines of nodes that have no place for it now. It leaves all when one has.
-    private mutating func park(_ id: ChunkID, at nodes: [NodeID], mode: AskMode) -> [FetchAction] {
+    mutating func park(_ id: ChunkID, at nodes: [NodeID], mode: AskMode) -> [FetchAction] {
         guard let want = wants[id] else { return [] }
         wants[id]?.standing = .parked
         let ticket = takeTicket(id)
         for node in nodes {
             switch mode {
-            case .ifHeld: loads[node, default: PeerLoad()].transferLine.append(id, ticket: ticket, priority: want.priority)
+            case .ifHeld, .site: loads[node, default: PeerLoad()].transferLine.append(id, ticket: ticket, priority: want.priority)
             case .fetch: loads[node, default: PeerLoad()].waitLine.append(id, ticket: ticket, priority: want.priority)
             }
         }
@@ -122,6 +124,8 @@ extension FetchPlanner {
         let holders = sources(of: id, want: want, foreground: true, now: now, view: view)
         let claimed = view.claimant(of: id).map { state(of: $0, for: want, now: now) != .unusable } ?? false
         if holders.best != nil || !holders.full.isEmpty || claimed { return findSource(id, now: now, view: view) }
+        if let actions = findAtSites(id, now: now, view: view) { return actions }
+        if awaitSites(id, now: now, view: view) { return [] }
         // Or another has turned out to be its owner: fetched here and there, it would travel twice.
         if want.localWaiters > 0, want.missingAnswers < limits.missingAnswers, want.upstreamFailures < limits.upstreamsPerRound,
             let owner = bestOwner(of: id, want: want, among: view.owners(for: want.flist), now: now), owner != me
@@ -131,6 +135,7 @@ extension FetchPlanner {
         }
         wants[id]?.attempts.append(.upstream)
         upstreamActive.insert(id)
+        costs.begin(id, now: now)
         return [.fetchUpstream(id, flist: want.flist, priority: want.priority)]
     }
 
@@ -142,7 +147,7 @@ extension FetchPlanner {
         if want.missingAnswers > 0 || want.rounds >= rounds { return give(up: id, want: want) }
         want.passedOver = [:]
         want.ownUpstream = .untried
-        (want.upstreamFailures, want.refusals) = (0, 0)
+        (want.upstreamFailures, want.siteFailures, want.refusals) = (0, 0, 0)
         wants[id] = want
         rest(id, until: now + limits.roundPause * (1 << min(want.rounds - 1, 10)))
         return []
@@ -158,13 +163,14 @@ extension FetchPlanner {
     // MARK: Peers
 
     /// The highest of the ranking that may be asked, or waited for while it is busy.
-    private func bestOwner(of id: ChunkID, want: Want, among owners: [NodeID], now: Duration) -> NodeID? {
+    /// - Parameter isForSites: it is to ask another site, whatever became of upstream.
+    func bestOwner(of id: ChunkID, want: Want, among owners: [NodeID], isForSites: Bool = false, now: Duration) -> NodeID? {
         var best: (weight: UInt64, node: NodeID)?
         for owner in owners {
             let weight = Rendezvous.weight(id.prefix64, owner)
             if let best, (best.weight, best.node) > (weight, owner) { continue }
             if owner == me {
-                guard want.ownUpstream == .untried else { continue }
+                guard isForSites || want.ownUpstream == .untried else { continue }
             } else {
                 guard (declined[Declined(node: owner, flist: want.flist)] ?? .zero) <= now else { continue }
                 switch state(of: owner, for: want, now: now) {
@@ -214,10 +220,10 @@ extension FetchPlanner {
         return (best?.node, best == nil ? full : [])
     }
 
-    private func state(of node: NodeID, for want: Want, now: Duration) -> PeerLoad.State {
+    func state(of node: NodeID, for want: Want, now: Duration) -> PeerLoad.State {
         guard node != me, (want.passedOver[node] ?? .zero) <= now else { return .unusable }
         return loads[node]?.state(at: now, patience: limits.busyPatience) ?? .usable
     }
 
-    private func places(_ priority: FetchPriority) -> Int { limits.transfersPerPeer + (priority == .foreground ? 2 : 0) }
+    func places(_ priority: FetchPriority) -> Int { limits.transfersPerPeer + (priority == .foreground ? 2 : 0) }
 }

@@ -27,7 +27,7 @@ extension FetchPlanner {
             }
             for attempt in want.attempts {
                 guard case .peer(let node, let mode, let tag, let since) = attempt else { continue }
-                if (!gone.isEmpty && gone.contains(node)) || (mode == .fetch && isOverdue(want, at: node, since: since, now: now)) {
+                if (!gone.isEmpty && gone.contains(node)) || isOverdue(want, at: node, mode, since: since, now: now) {
                     overdue.append((id, node, tag))
                 } else if want.priority == .foreground || endgame, want.attempts.count == 1, now - since >= hedgeDelay(node) {
                     slow.append((want.age, id))
@@ -82,7 +82,14 @@ extension FetchPlanner {
         }
     }
 
-    private func isOverdue(_ want: Want, at node: NodeID, since: Duration, now: Duration) -> Bool {
+    private func isOverdue(_ want: Want, at node: NodeID, _ mode: AskMode, since: Duration, now: Duration) -> Bool {
+        switch mode {
+        case .ifHeld: return false
+        case .site:
+            if want.priority == .foreground { return now - since > limits.foregroundSitePatience }
+            return now - max(since, loads[node]?.lastReceived ?? .zero) > limits.sitePatience
+        case .fetch: break
+        }
         if want.priority == .foreground { return now - since > limits.foregroundPatience }
         return now - max(since, loads[node]?.lastReceived ?? .zero) > limits.patience
     }

@@ -8,8 +8,8 @@ public import MeshKeys
 /// chunk; single flight at the site from all nodes asking the same owner.
 ///
 /// The way of one want: a holder (the one that will probably answer first) → who claims to be fetching it → its owner by
-/// rendezvous hashing, which may be this node → the next in the ranking when an owner fails → after all have failed, again with
-/// growing pauses, and then the failure is reported.
+/// rendezvous hashing, which may be this node, and who asks another site that has it before upstream → the next in the ranking when
+/// an owner fails → after all have failed, again with growing pauses, and then the failure is reported.
 public struct FetchPlanner: Sendable {
     /// Every bound of the planner.
     public struct Limits: Sendable {
@@ -61,6 +61,15 @@ public struct FetchPlanner: Sendable {
         public var linesPerWant = 4
         /// A want that stands in line is looked at again after this long: somebody else may hold the chunk meanwhile.
         public var lookAgain: Duration = .seconds(5)
+        /// Failures of this site's owners with other sites in one round until a want goes upstream; what is known of other sites may be old.
+        public var siteFailures = 2
+        /// A gateway of another site that has not sent the chunk after this, nor any other, is left out for it; sooner when a reader waits.
+        public var sitePatience: Duration = .seconds(20)
+        public var foregroundSitePatience: Duration = .seconds(5)
+        /// Between two looks whether it is known by now what other sites hold.
+        public var sitesPause: Duration = .milliseconds(50)
+        /// What a chunk took from upstream or from another site is believed for this long, then it is tried anew.
+        public var costMemory: Duration = .seconds(60)
         public init() {}
     }
 
@@ -94,6 +103,7 @@ public struct FetchPlanner: Sendable {
     /// Wants in line for upstream.
     var upstreamLine = Line()
     var upstreamActive: Set<ChunkID> = []
+    var costs = UpstreamCost()
     /// Peers at which a place has become free, whose lines are to be served.
     var freed: [NodeID] = []
     /// The earliest end of a rest or of a peer's "busy", since the last `tick`.
@@ -135,7 +145,7 @@ public struct FetchPlanner: Sendable {
             if known.waitsAtOwner && !known.isAtUpstream { return (.notOwner, []) }
         } else {
             guard peerOnlyWants < limits.peerWants else { return (.busy, []) }
-            guard view.owners(for: flist).contains(me) else { return (.declined, []) }
+            guard view.owners(for: flist).contains(me) || view.siteOwners(for: flist).contains(me) else { return (.declined, []) }
             peerOnlyWants += 1
         }
         enter(id, flist: flist, priority: priority) { $0.peerWaiters += 1 }
@@ -162,6 +172,7 @@ public struct FetchPlanner: Sendable {
     /// The chunk is in the store, or in hand, from wherever.
     public mutating func arrived(_ id: ChunkID, now: Duration, view: some MeshView) -> [FetchAction] {
         guard wants[id] != nil else { return [] }
+        if upstreamActive.contains(id) { costs.end(id, arrived: true, active: upstreamActive.count, now: now) }
         return forget(id) + pump(now: now, view: view)
     }
 
@@ -213,7 +224,7 @@ public struct FetchPlanner: Sendable {
                 // In this order the owner never sees itself without a waiter, and drops nothing.
                 actions += ask(node, id, mode: .fetch, now: now)
                 actions += drop(tag, of: id, cancel: true)
-            case .peer, .upstream: break
+            case .peer(_, .ifHeld, _, _), .peer(_, .site, _, _), .upstream: break
             }
         }
         return actions
@@ -228,6 +239,7 @@ public struct FetchPlanner: Sendable {
             case .peer(_, _, let tag, _): actions += drop(tag, of: id, cancel: true)
             case .upstream:
                 upstreamActive.remove(id)
+                costs.end(id, arrived: false, active: 1, now: .zero)
                 actions.append(.cancelUpstream(id))
             case .upstreamQueue: break
             }
@@ -246,7 +258,7 @@ public struct FetchPlanner: Sendable {
         want.attempts.removeAll { attempt in
             guard case .peer(let node, let mode, tag, _) = attempt else { return false }
             switch mode {
-            case .ifHeld: loads[node, default: PeerLoad()].transfers -= 1
+            case .ifHeld, .site: loads[node, default: PeerLoad()].transfers -= 1
             case .fetch: loads[node, default: PeerLoad()].waits -= 1
             }
             if freed.last != node { freed.append(node) }
@@ -262,7 +274,7 @@ public struct FetchPlanner: Sendable {
         nextTag += 1
         tags[tag] = id
         switch mode {
-        case .ifHeld: loads[node, default: PeerLoad()].transfers += 1
+        case .ifHeld, .site: loads[node, default: PeerLoad()].transfers += 1
         case .fetch: loads[node, default: PeerLoad()].waits += 1
         }
         want.attempts.append(.peer(node, mode: mode, tag: tag, since: now))

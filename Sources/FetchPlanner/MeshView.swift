@@ -9,6 +9,19 @@ public protocol MeshView {
     func claimant(of chunk: ChunkID) -> NodeID?
     /// Live nodes of the own site that may fetch chunks of `flist` from upstream; this node among them when it may.
     func owners(for flist: FlistDigest?) -> [NodeID]
-    /// Whether `node` still belongs to the mesh and is not known to be dead.
+    /// Gateways of other sites that may be asked and where somebody holds `chunk`, the nearest first.
+    func sites(holding chunk: ChunkID) -> [NodeID]
+    /// Live nodes of the own site that may ask other sites for chunks of `flist`; this node among them when it may.
+    func siteOwners(for flist: FlistDigest?) -> [NodeID]
+    /// It is still being found out which chunks of `flist` other sites hold; true for a moment at most.
+    func awaitsSites(of flist: FlistDigest?) -> Bool
+    /// Whether `node` still belongs to the mesh and is not known to be dead, or speaks for another site that can be reached.
     func isLive(_ node: NodeID) -> Bool
+}
+
+/// A site by itself.
+extension MeshView {
+    public func sites(holding chunk: ChunkID) -> [NodeID] { [] }
+    public func siteOwners(for flist: FlistDigest?) -> [NodeID] { [] }
+    public func awaitsSites(of flist: FlistDigest?) -> Bool { false }
 }

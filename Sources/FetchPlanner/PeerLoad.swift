@@ -1,6 +1,6 @@
 /// What this node has learnt about one peer as a source.
 struct PeerLoad: Sendable {
-    /// Chunks asked for with `ifHeld` and not yet received.
+    /// Chunks asked for with `ifHeld` or `site` and not yet received.
     var transfers = 0
     /// Chunks that this peer, as owner, fetches for us.
     var waits = 0

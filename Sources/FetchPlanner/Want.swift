@@ -37,6 +37,8 @@ struct Want: Sendable {
     var missingAnswers = 0
     /// Failed ways to upstream in this round, our own included.
     var upstreamFailures = 0
+    /// Owners that failed in this round although another site was said to have it.
+    var siteFailures = 0
     /// Times in a row that the owner did not take itself for the owner.
     var refusals = 0
     var lastFailure: String?

@@ -103,6 +103,25 @@ public struct Bitmap: Hashable, Sendable {
         }
     }
 
+    /// Takes in the chunks that `other` holds; nothing happens unless both are of the same length.
+    mutating func formUnion(_ other: Bitmap) {
+        guard other.count == count, !other.isEmpty, !isComplete else { return }
+        if isEmpty || other.isComplete {
+            self = other
+            return
+        }
+        for i in words.indices { words[i] |= other.words[i] }
+        population = words.reduce(0) { $0 + $1.nonzeroBitCount }
+        if population == count { words = [] }
+    }
+
+    /// The same for equal bitmaps, on every machine; never 0.
+    var fingerprint: UInt64 {
+        var hash = SplitMix64.mix(UInt64(count) &+ SplitMix64.mix(UInt64(population)))
+        for word in words { hash = SplitMix64.mix(hash ^ word) }
+        return max(hash, 1)
+    }
+
     /// Smallest of: gaps and lengths of runs, raw bits.
     func encode(to writer: inout WireWriter) {
         let runs = runs

@@ -40,4 +40,8 @@ public struct GossipCounters: Sendable, Equatable {
     public var refutations: UInt64 = 0
     public var probesFailed: UInt64 = 0
     public var stateExchanges: UInt64 = 0
+    /// Datagrams of other sites.
+    public var foreignDatagrams: UInt64 = 0
+    /// Other sites, and what they hold, that were not taken in beyond `GossipLimits.sites`, `siteHoldings` or `siteBitmapBytes`.
+    public var sitesRefused: UInt64 = 0
 }

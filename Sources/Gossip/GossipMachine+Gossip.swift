@@ -102,14 +102,17 @@ extension GossipMachine {
         case .gap: noteVersion(of: node, epoch: epoch, version: segments.last?.to ?? 0, from: source, now)
         case .applied(let touched):
             if let repair = repairs[node], repair.attempts == 0 { repairs[node] = nil }
-            tell(touched, of: node)
+            tell(touched, of: node, now)
             if isNews { queue.put(.content(node), since: before) }
         }
     }
 
-    mutating func tell(_ touched: ContentTable.Touched, of node: NodeID) {
+    mutating func tell(_ touched: ContentTable.Touched, of node: NodeID, _ now: UInt64) {
         if touched.refused { counters.contentsRefused += 1 }
-        if touched.facts { emit(.factsChanged(of: node)) }
+        if touched.facts {
+            noteSiteFacts(of: node, now)
+            emit(.factsChanged(of: node))
+        }
         for digest in touched.flists { emit(.availabilityChanged(of: node, digest)) }
     }
 

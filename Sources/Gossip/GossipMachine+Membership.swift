@@ -54,6 +54,8 @@ extension GossipMachine {
     mutating func apply(_ claim: MemberClaim, sender: Sender?, _ now: UInt64) {
         var said = claim.member
         guard said.id != me.id else { return hearOfMyself(claim, sender) }
+        // Nodes of other sites are nobody's members here.
+        guard said.site == me.site else { return }
         if said.address.isUnspecified {
             // Only the node itself is believed that it does not know its address; then it is where it sends from.
             if sender?.id == said.id, let ip = sender?.address.ip, let port = sender?.address.port,
@@ -112,7 +114,7 @@ extension GossipMachine {
         member.state = .alive
         member.since = now
         members[member.id] = member
-        enlist(member.id)
+        enlist(member.id, now)
         contents.begin(member.id, epoch: member.epoch)
         // The members that a newcomer finds know each other: there is nobody whom it had to tell of them.
         if !isBulk || now >= newUntil { queue.put(.member(member.id), message: MemberClaim(.alive, member, by: member.id).message) }
@@ -140,7 +142,8 @@ extension GossipMachine {
     }
 
     /// A random place in the part of the round that is still to come.
-    private mutating func enlist(_ id: NodeID) {
+    private mutating func enlist(_ id: NodeID, _ now: UInt64) {
+        noteElection(now)
         roster.append(id)
         let place = Int.random(in: min(rosterNext, roster.count - 1)..<roster.count, using: &random)
         roster.swapAt(place, roster.count - 1)
@@ -165,7 +168,7 @@ extension GossipMachine {
         }
         if !known.state.isLive {
             dead.removeAll { $0 == member.id }
-            enlist(member.id)
+            enlist(member.id, now)
             contents.setLive(member.id, true)
         }
         queue.put(.member(member.id), message: MemberClaim(.alive, member, by: member.id).message)
@@ -222,6 +225,7 @@ extension GossipMachine {
         suspicions[said.id] = nil
         repairs[said.id] = nil
         if wasLive {
+            noteElection(now)
             if let place = roster.firstIndex(of: said.id) {
                 roster.remove(at: place)
                 if place < rosterNext { rosterNext -= 1 }

@@ -289,7 +289,9 @@ extension GossipMachine {
     }
 
     /// The node said that it holds the chunk, and it did not: it counts as missing there until the node announces it anew.
+    /// Of a gateway of another site: the site does not have it.
     public mutating func dropClaimedHave(_ node: NodeID, _ flist: FlistDigest, _ index: Int) {
+        if members[node] == nil { return dropSiteHave(node, flist, index) }
         contents.withHolder(node, flist) { holder in
             guard holder.bitmap.contains(index), node != me.id else { return }
             holder.dropped.insert(index)

@@ -9,6 +9,9 @@ enum StateKind: UInt8 {
     case reply = 2
     /// The wanted records.
     case push = 3
+    /// What other sites hold; by stream only.
+    case siteAsk = 4
+    case siteTell = 5
 }
 
 /// How far the knowledge of one member goes.
@@ -39,14 +42,14 @@ extension GossipMachine {
         _ bytes: [UInt8], from: NodeAddress? = nil, now: UInt64
     ) -> (reply: [UInt8], directives: [GossipDirective]) {
         contentBudget.refill(now)
-        let reply = readState(bytes, from: from, limit: GossipLimits.streamStateBytes, now) ?? []
+        let reply = readState(bytes, from: from, limit: GossipLimits.streamStateBytes, isStream: true, now) ?? []
         contentBudget.spend(reply.count)
         return (reply, drain())
     }
 
     /// The reply to a request made by `exchangeState`.
     public mutating func receiveStateReply(_ bytes: [UInt8], from: NodeAddress, now: UInt64) -> [GossipDirective] {
-        if !bytes.isEmpty { _ = readState(bytes, from: from, limit: GossipLimits.streamStateBytes, now) }
+        if !bytes.isEmpty { _ = readState(bytes, from: from, limit: GossipLimits.streamStateBytes, isStream: true, now) }
         return drain()
     }
 
@@ -54,7 +57,9 @@ extension GossipMachine {
     public mutating func stateExchangeFailed(at address: NodeAddress, now: UInt64) -> [GossipDirective] {
         streamless = streamless.filter { now < $0.value }
         if streamless.count < GossipLimits.strangers { streamless[address] = now &+ 60 &* .second }
-        if !isLeaving { requestState(at: address, now) }
+        // A gateway of another site is asked again, or the other one, in its time.
+        let isForeign = book.sites.values.contains { $0.addresses.contains { $0.address == address } }
+        if !isLeaving, !isForeign { requestState(at: address, now) }
         return drain()
     }
 
@@ -68,7 +73,9 @@ extension GossipMachine {
         counters.stateExchanges += 1
         send([stateHashMessage], to: member.address, about: id)
         let known = Set(members.values.lazy.filter { $0.state.isLive }.map(\.address))
-        if let address = joinAddresses.filter({ $0 != me.address && !known.contains($0) }).randomElement(using: &random) {
+        if let address = joinAddresses.filter({ $0 != me.address && !known.contains($0) && !isKnownForeign($0) }).randomElement(
+            using: &random)
+        {
             requestState(at: address, now)
         }
     }
@@ -132,13 +139,18 @@ extension GossipMachine {
     // MARK: Answering
 
     /// Reads any state message; returns the answer to a request, at most `limit` bytes long.
-    private mutating func readState(_ bytes: [UInt8], from: NodeAddress?, limit: Int, _ now: UInt64) -> [UInt8]? {
+    private mutating func readState(
+        _ bytes: [UInt8], from: NodeAddress?, limit: Int, isStream: Bool, _ now: UInt64
+    ) -> [UInt8]? {
         do {
             var reader = WireReader(bytes)
             guard let kind = StateKind(rawValue: try reader.byte()) else { throw WireError() }
             switch kind {
             case .request: return try answer(&reader, from: from, limit: limit, now)
             case .reply, .push: try absorb(&reader, from: from, now)
+            case .siteAsk where isStream: return try answerSites(bytes, now)
+            case .siteTell where isStream: if let from { try absorbSites(bytes, from: from, now) }
+            case .siteAsk, .siteTell: throw WireError()
             }
         } catch {
             counters.malformed += 1
@@ -150,7 +162,7 @@ extension GossipMachine {
     mutating func receiveState(_ bytes: [UInt8], _ sender: Sender, _ now: UInt64) {
         let noStream = bytes.count > 1 && bytes[0] == StateKind.request.rawValue && bytes[1] & RequestFlag.noStream != 0
         let limit = noStream ? GossipLimits.fragmentedBytes : GossipLimits.streamStateBytes
-        guard let reply = readState(bytes, from: sender.address, limit: limit, now) else { return }
+        guard let reply = readState(bytes, from: sender.address, limit: limit, isStream: false, now) else { return }
         if !noStream && reply.count > GossipLimits.datagramStateBytes {
             send([[MessageCode.streamNeeded.rawValue]], to: sender.address, about: sender.id)
         } else {
@@ -164,7 +176,8 @@ extension GossipMachine {
         let shares = flags & RequestFlag.shares == 0 ? nil : try StateShares(from: &reader)
         let askerVersion = try reader.number()
         let asker = try Member(from: &reader)
-        guard asker.id != me.id else { return nil }
+        // A node of another site gets nothing of this one's; by datagram it is told whose it is.
+        guard asker.id != me.id, asker.site == me.site else { return nil }
         var summaries: [StateSummary] = []
         for _ in 0..<(try reader.number(upTo: GossipLimits.members)) {
             let id = try reader.node()
@@ -360,7 +373,7 @@ extension GossipMachine {
                 claimTimeout: configuration.claimTimeout)
             if case .applied(let touched) = result {
                 repairs[known.id] = nil
-                tell(touched, of: known.id)
+                tell(touched, of: known.id, now)
             }
         default: throw WireError()
         }

@@ -1,7 +1,7 @@
 internal import ChunkModel
 public import MeshKeys
 
-/// SWIM membership with Lifeguard's refinements, facts and chunk availability of all nodes, as a value: input goes in with the
+/// SWIM membership with Lifeguard's refinements, facts and chunk availability of all nodes of a site, as a value: input goes in with the
 /// time, directives come out. It does no I/O, reads no clock and has its own seeded generator, so a run can be repeated.
 ///
 /// Times are nanoseconds of any clock that never goes back. The shell calls `tick` at `nextDeadline` (ask again after every
@@ -16,10 +16,11 @@ public import MeshKeys
 ///   `GossipLimits.datagramStateBytes`, and above it over a stream that the shell provides. An answer that would be larger than
 ///   `GossipLimits.streamStateBytes` says that there is more, and the asker asks again. One node's records are never split: they
 ///   fit a stream always, and datagrams up to 64 KiB when there is no stream.
+/// - All of this is within one site: see `GossipMachine+Sites.swift` for how sites know each other.
 ///
 /// Sources: Das, Gupta, Motivala, "SWIM" (DSN 2002) §4; Dadgar, Phillips, Currey, "Lifeguard" (DSN-W 2018) §4.
 public struct GossipMachine: Sendable {
-    static let wireVersion: UInt8 = 1
+    static let wireVersion: UInt8 = 2
 
     public let configuration: GossipConfiguration
     /// This node.
@@ -56,6 +57,10 @@ public struct GossipMachine: Sendable {
     var exchangePause: UInt64 = .second
     /// What may be spent on content; see `GossipConfiguration.contentBytesPerSecond`.
     var contentBudget: ContentBudget
+    /// Other sites.
+    var book = SiteBook()
+    /// Stands for this node's site in the head of every datagram.
+    let siteTag: [UInt8]
 
     var nextProbe: UInt64
     var nextGossip: UInt64
@@ -78,6 +83,7 @@ public struct GossipMachine: Sendable {
     public init(me: Member, configuration: GossipConfiguration = GossipConfiguration(), seed: UInt64, now: UInt64) {
         self.me = me
         self.configuration = configuration
+        siteTag = Self.siteTag(me.site)
         random = SplitMix64(seed: seed)
         contents = ContentTable(own: me.id)
         contents.begin(me.id, epoch: me.epoch)
@@ -93,7 +99,7 @@ public struct GossipMachine: Sendable {
 
     /// When `tick` is wanted next. May be in the past.
     public var nextDeadline: UInt64 {
-        var at = min(nextReconnect, nextExchange)
+        var at = min(nextReconnect, nextExchange, isLeaving ? .max : book.due)
         if !roster.isEmpty && !isLeaving { at = min(at, nextProbe) }
         if !queue.isEmpty && !roster.isEmpty || !pending.isEmpty { at = min(at, nextGossip) }
         if roster.isEmpty && !isLeaving && !joinAddresses.isEmpty { at = min(at, nextJoin) }
@@ -124,6 +130,7 @@ public struct GossipMachine: Sendable {
         }
         tickRepairs(now)
         tickTransfers(now)
+        tickSites(now)
         if now >= nextGossip { gossip(now) }
         return drain()
     }
@@ -145,6 +152,10 @@ public struct GossipMachine: Sendable {
             if sender.id == me.id {
                 if sender.epoch != me.epoch { counters.identityConflicts += 1 }
                 return []
+            }
+            guard try reader.raw(siteTag.count) == siteTag else {
+                try receiveForeign(&reader, sender, now)
+                return drain()
             }
             while !reader.isAtEnd { try receiveMessage(&reader, sender, now) }
             noteHeader(sender, now)
@@ -180,6 +191,7 @@ public struct GossipMachine: Sendable {
         case .stateHash:
             try compareState(&reader, sender, now)
         case .streamNeeded: requestStateByStream(sender, now)
+        case .site: try receiveSite(&reader, sender, isForeign: false, now)
         }
     }
 
@@ -201,7 +213,7 @@ public struct GossipMachine: Sendable {
     }
 
     /// At most once a second for each node.
-    private mutating func mayContact(_ id: NodeID, _ now: UInt64) -> Bool {
+    mutating func mayContact(_ id: NodeID, _ now: UInt64) -> Bool {
         if let last = strangers[id], now < last &+ .second { return false }
         if strangers.count >= GossipLimits.strangers {
             strangers = strangers.filter { now < $0.value &+ .second }
@@ -230,7 +242,7 @@ public struct GossipMachine: Sendable {
     }
 
     private mutating func sendJoin(_ now: UInt64) {
-        for address in joinAddresses { requestState(at: address, now) }
+        for address in joinAddresses where !isKnownForeign(address) { requestState(at: address, now) }
         joinDelay = min(max(joinDelay, configuration.joinRetry) &* 2, configuration.joinRetryCap)
         // Spread by a quarter, so that nodes that started together don't ask together.
         nextJoin = now &+ joinDelay &+ random.next(upperBound: joinDelay / 4 + 1)
@@ -271,13 +283,14 @@ public struct GossipMachine: Sendable {
 
     mutating func emit(_ event: GossipEvent) { out.append(.event(event)) }
 
-    /// Every datagram starts so: version, sender, and how far what it publishes has come.
+    /// Every datagram starts so: version, sender, how far what it publishes has come, and its site.
     var header: [UInt8] {
         var writer = WireWriter()
         writer.byte(Self.wireVersion)
         writer.node(me.id)
         writer.number(me.epoch)
         writer.number(contents.nodes[me.id]?.version ?? 0)
+        writer.raw(siteTag)
         return writer.bytes
     }
 
@@ -344,6 +357,7 @@ enum MessageCode: UInt8 {
     case fragmentWanted = 9
     case stateHash = 10
     case streamNeeded = 11
+    case site = 20
 }
 
 extension GossipLimits {

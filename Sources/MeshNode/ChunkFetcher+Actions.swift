@@ -57,28 +57,33 @@ extension ChunkFetcher {
     // MARK: Peers
 
     private func ask(_ node: NodeID, _ chunk: ChunkID, flist: FlistDigest?, mode: AskMode, priority: FetchPriority, tag: RequestTag) {
-        guard let member = parts.gossip.member(node), let exchange = exchange.value else {
+        guard let address = parts.gossip.address(node), let exchange = exchange.value else {
             return answered(tag, chunk, node, .failed)
         }
-        let request = PeerRequest(.chunk(chunk, mode == .fetch ? .fetch : .ifHeld, flist: flist), priority: priority)
+        let request = PeerRequest(.chunk(chunk, ChunkMode(mode), flist: flist), priority: priority)
+        // The others of this site wait for it here, as they do for what comes from upstream.
+        if mode == .site { claim(chunk, true) }
         // The answer may come before `send` returns.
         state.withLock { _ = $0.sent.updateValue(nil, forKey: tag) }
-        let id = exchange.send(request, to: node, at: member.address, deadline: Self.requestDeadline) { [weak self] response in
-            self?.received(response, tag: tag, chunk: chunk, from: node)
+        let id = exchange.send(request, to: node, at: address, deadline: Self.requestDeadline) { [weak self] response in
+            self?.received(response, tag: tag, chunk: chunk, from: node, mode: mode)
         }
         state.withLock { if $0.sent.keys.contains(tag) { $0.sent[tag] = .some(id) } }
     }
 
     /// On an I/O thread of the exchange.
-    private func received(_ response: PeerResponse, tag: RequestTag, chunk: ChunkID, from node: NodeID) {
-        if response.isFinal { state.withLock { _ = $0.sent.removeValue(forKey: tag) } }
+    private func received(_ response: PeerResponse, tag: RequestTag, chunk: ChunkID, from node: NodeID, mode: AskMode) {
+        if response.isFinal {
+            state.withLock { _ = $0.sent.removeValue(forKey: tag) }
+            if mode == .site { claim(chunk, false) }
+        }
         switch response {
         case .pending: answered(tag, chunk, node, .pending)
         case .data(let buffer):
             answered(tag, chunk, node, .received)
             parts.threads.start { [self] in
                 if let chunk = Chunk(verifying: buffer, as: chunk) {
-                    arrived(chunk, from: .peer)
+                    arrived(chunk, from: mode == .site ? .site : .peer)
                 } else {
                     parts.counters.blame(node)
                     parts.logger.warning(
@@ -177,6 +182,16 @@ extension ChunkFetcher {
             for (digest, index) in places {
                 if isFetching { _ = machine.claim(digest, index, now: now) } else { machine.release(digest, index) }
             }
+        }
+    }
+}
+
+extension ChunkMode {
+    init(_ mode: AskMode) {
+        switch mode {
+        case .ifHeld: self = .ifHeld
+        case .fetch: self = .fetch
+        case .site: self = .site
         }
     }
 }

@@ -21,7 +21,7 @@ extension ChunkFetcher {
             do { open = try parts.store.open(id) } catch { return responder.busy(retryAfter: Self.descriptorPause) }
             guard let open else { return notHeld(id, mode, flist: flist, priority: priority, responder) }
             guard let descriptor = open.duplicate() else { return responder.busy(retryAfter: Self.descriptorPause) }
-            parts.counters.add { $0.toPeers.add(open.size) }
+            parts.counters.add { if mode == .site { $0.toSites.add(open.size) } else { $0.toPeers.add(open.size) } }
             responder.sendFile(descriptor, length: open.size)
         }
     }

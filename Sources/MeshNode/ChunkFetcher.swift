@@ -80,7 +80,7 @@ final class ChunkFetcher: Sendable {
     }
 
     var view: SiteView {
-        SiteView(gossip: parts.gossip, flists: parts.flists, upstream: parts.upstream, me: parts.identity.id, now: parts.clock.now)
+        parts.view
     }
 
     // MARK: For this node
@@ -231,6 +231,9 @@ final class ChunkFetcher: Sendable {
 
     /// The mesh has changed, or time has passed.
     func tick() {
+        if let (flists, sites) = parts.sites.due(now: parts.clock.now) {
+            parts.gossip.perform { $0.seek(flists, at: sites, now: $1) }
+        }
         let places = upstreamPlaces()
         let late = step { state, now, view in
             if state.planner.upstreamPlaces != places {

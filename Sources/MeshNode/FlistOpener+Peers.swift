@@ -10,11 +10,11 @@ internal import PeerProtocol
 
 /// Flist files from the peers that have them.
 extension FlistOpener {
-    /// Nodes that are asked what they know a URL as while its hub is out of reach, those of the site first, and how long.
+    /// Nodes that are asked what they know a URL as while its hub is out of reach, and how long.
     static let maxOfflinePeers = 16
     static let offlineDeadline: Duration = .seconds(2)
 
-    func announced(name: String) -> (FlistDigest, FlistFact)? {
+    nonisolated func announced(name: String) -> (FlistDigest, FlistFact)? {
         parts.gossip.read { machine, _ in
             for (node, member) in machine.members where member.state.isLive && node != machine.me.id {
                 for (key, value) in machine.facts(of: node) where key.kind == MeshFacts.flist {
@@ -28,9 +28,7 @@ extension FlistOpener {
     /// The flist that another node was told of by this URL, of whatever age: for the time when the hub cannot be asked.
     func digest(knownToPeersAs key: UInt64) async -> FlistDigest? {
         let members = parts.gossip.read { machine, _ in
-            machine.members.values.filter { $0.state.isLive && $0.id != machine.me.id }.sorted { a, b in
-                (a.site == machine.me.site ? 0 : 1, a.id) < (b.site == machine.me.site ? 0 : 1, b.id)
-            }
+            machine.members.values.filter { $0.state.isLive && $0.id != machine.me.id }.sorted { $0.id < $1.id }
         }
         return await withTaskGroup(of: FlistDigest?.self) { group in
             for member in members.prefix(Self.maxOfflinePeers) {
@@ -62,6 +60,7 @@ extension FlistOpener {
         {
             sources.insert((member, FlistFact(fetches: false, fileBytes: UInt64(bytes: reply[...]), chunkCount: 0, name: "")), at: 0)
         }
+        if sources.isEmpty { sources = await sourcesAtSites(of: digest) }
         for (member, fact) in sources.sorted(by: { $0.member.id == first && $1.member.id != first }) {
             guard fact.fileBytes > 0, fact.fileBytes <= UInt64(FlistFiles.maxBytes) else { continue }
             guard first != nil || Int64(fact.fileBytes) <= Self.maxForeignBytes - parts.flists.foreign.bytes else {
@@ -135,4 +134,11 @@ enum MessageKind: UInt8 {
     case flistSignature = 4
     /// Eight bytes that stand for a URL; the answer is the digest of the flist that the node knows by it, however old, or nothing.
     case flistOfURL = 5
+    /// From another site. Eight bytes that stand for a URL; the answer is the digest of the flist that this site knows by it, or nothing.
+    case siteFlistOfURL = 20
+    /// From another site. A name; the answer is the digest of the flist that this site knows by it, or nothing.
+    case siteFlistNamed = 21
+    /// From another site. A digest; the answer is the size of the flist file, eight bytes, which this node then sends the pieces of, or
+    /// nothing.
+    case siteFlist = 22
 }

@@ -181,6 +181,7 @@ extension FlistOpener {
     func signatures(of digest: FlistDigest, first: NodeID? = nil) async -> [MinisignSignature] {
         var members = parts.gossip.nodes(knowing: digest).filter { $0.fact.isSigned && $0.member.id != first }.map(\.member)
         if let first, let member = parts.gossip.member(first) { members.insert(member, at: 0) }
+        if members.isEmpty, parts.flists.entry(digest) == nil, parts.gossip.nodes(knowing: digest).isEmpty { members = siteGateways }
         var found: [MinisignSignature] = []
         await withTaskGroup(of: MinisignSignature?.self) { group in
             for member in members.prefix(Self.maxSignaturePeers) {

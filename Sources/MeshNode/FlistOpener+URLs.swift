@@ -103,11 +103,13 @@ extension FlistOpener {
                 parts.logger.warning("flist could not be checked for a newer version", metadata: ["url": "\(url)", "error": "\(error)"])
                 return known
             }
-            guard let digest = await digest(knownToPeersAs: key) ?? announced(name: FlistRecord.name(of: url))?.0 else {
+            var found = await digest(knownToPeersAs: key) ?? announced(name: FlistRecord.name(of: url))?.0
+            if found == nil { found = await self.digest(knownToSitesAs: key) }
+            guard let digest = found else {
                 throw NodeError.unavailable("\(error)")
             }
             do {
-                let entry = try await open(digest)
+                let entry = try await open(digest, named: FlistRecord.name(of: url))
                 parts.upstream.noteTrouble("\(error)", of: digest, now: parts.clock.now)
                 parts.logger.warning(
                     "hub out of reach; using what the site has", metadata: ["url": "\(url)", "digest": "\(digest)", "error": "\(error)"])

@@ -72,6 +72,7 @@ actor FlistOpener {
         if text.hasPrefix("/") { return try await single(text) { try await self.open(file: text) } }
         if let digest = FlistDigest(hex: text) { return try await open(digest) }
         if let (digest, _) = announced(name: text) { return try await open(digest) }
+        if let digest = await digest(knownToSitesBy: text) { return try await open(digest, named: text) }
         throw NodeError.notFound("no flist is known as \(text); name a file, an http(s) URL, or one that chunkmesh status shows")
     }
 
@@ -82,12 +83,14 @@ actor FlistOpener {
         return try await open(digest)
     }
 
-    /// An flist that peers have.
-    func open(_ digest: FlistDigest) async throws -> FlistTable.Entry {
+    /// An flist that peers have, or another site.
+    ///
+    /// - Parameter named: what it is called when nobody at this site knows it.
+    func open(_ digest: FlistDigest, named: String? = nil) async throws -> FlistTable.Entry {
         if let known = parts.flists.entry(digest) { return await upgraded(known) }
         return try await single(digest.hex) {
             let fact = self.parts.gossip.nodes(knowing: digest).first?.fact
-            let name = fact?.name ?? String(digest.hex.prefix(12))
+            let name = fact?.name ?? named ?? String(digest.hex.prefix(12))
             let others = await self.signatures(of: digest)
             try await self.checkBeforePull(digest, name: name, others)
             let entry = try await self.pull(digest)

@@ -14,13 +14,18 @@ extension GossipTransport {
 
     /// Live members other than this node, of this node's site.
     var siteMembers: [Member] {
-        read { machine, _ in machine.members.values.filter { $0.state.isLive && $0.site == machine.me.site && $0.id != machine.me.id } }
+        read { machine, _ in machine.members.values.filter { $0.state.isLive && $0.id != machine.me.id } }
     }
 
-    /// Live nodes of the whole mesh, this one included.
+    /// Live nodes of the site, this one included.
     var liveCount: Int { read { machine, _ in machine.members.values.count { $0.state.isLive && $0.id != machine.me.id } + 1 } }
 
     func member(_ node: NodeID) -> Member? { read { machine, _ in machine.members[node] } }
+
+    /// Where the node is to be asked: one of this site, or a gateway of another.
+    func address(_ node: NodeID) -> NodeAddress? {
+        read { machine, _ in machine.members[node]?.address ?? machine.otherGateway(node)?.address }
+    }
 
     /// Live members of the site that say they know the flist.
     func nodes(knowing flist: FlistDigest) -> [(member: Member, fact: FlistFact)] {

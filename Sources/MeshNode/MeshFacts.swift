@@ -6,6 +6,8 @@ enum MeshFacts {
     static let profile: UInt8 = 1
     static let flist: UInt8 = 2
     static let job: UInt8 = 3
+    /// Other sites; gossip's own.
+    static let site: UInt8 = GossipMachine.siteFact
 
     static let profileKey = FactKey(kind: profile)!
     static func flistKey(_ digest: FlistDigest) -> FactKey { FactKey(kind: flist, id: digest.value.bytes)! }
@@ -21,13 +23,18 @@ struct NodeProfile: Equatable, Sendable {
     /// Stored bytes of chunks that it pulled from upstream since it started.
     var upstreamBytes: UInt64
 
-    var encoded: [UInt8] { [reachesUpstream ? 1 : 0] + upstreamBytes.bytes }
+    /// It may ask other sites for chunks.
+    var asksSites: Bool
 
-    init(reachesUpstream: Bool, upstreamBytes: UInt64) { (self.reachesUpstream, self.upstreamBytes) = (reachesUpstream, upstreamBytes) }
+    var encoded: [UInt8] { [(reachesUpstream ? 1 : 0) | (asksSites ? 2 : 0)] + upstreamBytes.bytes }
+
+    init(reachesUpstream: Bool, upstreamBytes: UInt64, asksSites: Bool = false) {
+        (self.reachesUpstream, self.upstreamBytes, self.asksSites) = (reachesUpstream, upstreamBytes, asksSites)
+    }
 
     init?(_ bytes: [UInt8]) {
         guard bytes.count >= 9 else { return nil }
-        self.init(reachesUpstream: bytes[0] & 1 == 1, upstreamBytes: UInt64(bytes: bytes[1..<9]))
+        self.init(reachesUpstream: bytes[0] & 1 == 1, upstreamBytes: UInt64(bytes: bytes[1..<9]), asksSites: bytes[0] & 2 == 2)
     }
 }
 

@@ -6,7 +6,7 @@ internal import UpstreamStores
 /// Settings that change while the node runs.
 extension MeshNode {
     /// Applies what can change of a new configuration: `cache.maxSize`, `cache.minFree`, `upstream.maxRate`, `upstream.concurrency`,
-    /// `trust`, and the credentials, whose file is read again.
+    /// `mesh.sites`, `trust`, and the credentials, whose file is read again.
     ///
     /// - Returns: the keys that were applied, and those that differ but need a restart.
     public func reload(_ new: Configuration) async throws -> (applied: [String], needRestart: [String]) {
@@ -27,12 +27,18 @@ extension MeshNode {
             siteUpstream.setRate(new.upstream.maxRate)
             applied.append("upstream.maxRate")
         }
+        if new.mesh.sites != old.mesh.sites {
+            parts.sites.allow(new.mesh.sites)
+            parts.profileChanged()
+            applied.append("mesh.sites")
+        }
         if new.trust != old.trust {
             parts.trust.set(new.trust)
             await trustChanged()
             applied.append("trust")
         }
         var rest = new
+        rest.mesh.sites = old.mesh.sites
         rest.cache.maxSize = old.cache.maxSize
         rest.cache.minFree = old.cache.minFree
         rest.upstream.concurrency = old.upstream.concurrency
@@ -50,6 +56,7 @@ extension MeshNode {
         merged.upstream.concurrency = new.upstream.concurrency
         merged.upstream.maxRate = new.upstream.maxRate
         merged.trust = new.trust
+        merged.mesh.sites = new.mesh.sites
         merged.upstream.credentialsFile = new.upstream.credentialsFile
         current.value = merged
         parts.wakeTicker()

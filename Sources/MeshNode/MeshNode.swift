@@ -76,6 +76,7 @@ public final class MeshNode: Service {
         let pool = ChunkBufferPool(keep: 48)
         parts = NodeParts(
             identity: identity, clock: NodeClock(), store: store, gossip: gossip, flists: FlistTable(), upstream: UpstreamState(),
+            sites: OtherSites(configuration.mesh.sites),
             trust: FlistTrust(configuration.trust), counters: NodeCounters(),
             threads: BlockingThreads(count: max(2, BlockingThreads.machineThreads)), pool: pool,
             upstreamConcurrency: Setting(configuration.upstream.concurrency), ticker: Wakeup(), logger: logger)

@@ -21,14 +21,20 @@ extension MeshNode {
         text.counter("cache_evicted_total", "Chunks evicted.", stats.cache.evictedChunks)
         text.counter("cache_not_stored_total", "Chunks used without being stored.", values.notStored)
         text.family("chunks_total", "counter", "Chunks by where they came from.")
-        for (origin, source) in [("local", values.local), ("peers", values.peers), ("upstream", values.upstream)] {
+        for (origin, source) in [
+            ("local", values.local), ("peers", values.peers), ("sites", values.sites), ("upstream", values.upstream),
+        ] {
             text.value("chunks_total", Double(source.chunks), labels: ["origin": origin])
         }
         text.family("chunk_bytes_total", "counter", "Stored bytes of chunks by where they came from.")
-        for (origin, source) in [("local", values.local), ("peers", values.peers), ("upstream", values.upstream)] {
+        for (origin, source) in [
+            ("local", values.local), ("peers", values.peers), ("sites", values.sites), ("upstream", values.upstream),
+        ] {
             text.value("chunk_bytes_total", Double(source.bytes), labels: ["origin": origin])
         }
         text.counter("peer_sent_bytes_total", "Stored bytes of chunks sent to peers.", values.toPeers.bytes)
+        text.counter("site_sent_bytes_total", "Stored bytes of chunks sent to other sites.", values.toSites.bytes)
+        siteMetrics(&text)
         text.gauge("site_egress_ratio", "Bytes the site pulled from upstream per unique byte.", stats.site.egressRatio)
         text.family("verify_failed_total", "counter", "Chunks whose bytes did not match their id.")
         text.value("verify_failed_total", Double(values.verifyFailedPeers), labels: ["origin": "peers"])

@@ -30,10 +30,10 @@ extension MeshNode: NodeControl {
                 notStoredChunks: values.notStored),
             chunks: .init(
                 fromLocal: values.local.chunks, fromPeers: values.peers.chunks, fromUpstream: values.upstream.chunks,
-                toPeers: values.toPeers.chunks),
+                toPeers: values.toPeers.chunks, fromSites: values.sites.chunks, toSites: values.toSites.chunks),
             bytes: .init(
                 fromLocal: values.local.bytes, fromPeers: values.peers.bytes, fromUpstream: values.upstream.bytes,
-                toPeers: values.toPeers.bytes),
+                toPeers: values.toPeers.bytes, fromSites: values.sites.bytes, toSites: values.toSites.bytes),
             site: site,
             errors: .init(
                 verifyFailed: values.verifyFailedPeers + values.verifyFailedUpstream + UInt64(clamping: store.torn),
@@ -91,7 +91,7 @@ extension MeshNode: NodeControl {
                 bytesTo: bytes?.bytesOut ?? 0,
                 verifyFailed: blame[member.id] ?? 0, shunned: shunned.contains(member.id))
         }
-        return Peers(peers: list.sorted { ($0.name, $0.id) < ($1.name, $1.id) })
+        return Peers(peers: list.sorted { ($0.name, $0.id) < ($1.name, $1.id) }, sites: otherSites(traffic))
     }
 
     public func status(of flist: String?) async throws(NodeError) -> Status {

@@ -13,6 +13,9 @@ final class NodeCounters: Sendable {
         var peers = Source()
         var upstream = Source()
         var toPeers = Source()
+        /// From and to nodes of other sites.
+        var sites = Source()
+        var toSites = Source()
         var notStored: UInt64 = 0
         var verifyFailedPeers: UInt64 = 0
         var verifyFailedUpstream: UInt64 = 0
@@ -36,6 +39,7 @@ final class NodeCounters: Sendable {
             case .local: values.local.add(bytes)
             case .peer: values.peers.add(bytes)
             case .upstream: values.upstream.add(bytes)
+            case .site: values.sites.add(bytes)
             }
         }
     }

@@ -18,6 +18,7 @@ struct NodeParts: Sendable {
     let gossip: GossipTransport
     let flists: FlistTable
     let upstream: UpstreamState
+    let sites: OtherSites
     let trust: FlistTrust
     let counters: NodeCounters
     /// For verifying, decoding, files and SQLite.
@@ -28,6 +29,13 @@ struct NodeParts: Sendable {
     let ticker: Wakeup
     let logger: Logger
 
+    /// The mesh as the planner sees it now.
+    var view: SiteView {
+        SiteView(
+            gossip: gossip, flists: flists, upstream: upstream, others: sites, me: identity.id, now: clock.now,
+            wake: { [ticker] in ticker.wake() })
+    }
+
     /// Something became due earlier than the ticker knows.
     func wakeTicker() { ticker.wake() }
 
@@ -35,7 +43,7 @@ struct NodeParts: Sendable {
     var fetchingNodes: Int {
         gossip.read { machine, _ in
             machine.members.values.count { member in
-                member.id != machine.me.id && member.state.isLive && member.site == machine.me.site
+                member.id != machine.me.id && member.state.isLive
                     && machine.profile(of: member.id)?.reachesUpstream == true
             } + 1
         }
@@ -57,9 +65,10 @@ struct NodeParts: Sendable {
         } while store.contains(chunk) != isHeld
     }
 
-    /// Tells the mesh whether this node reaches upstream, and what it pulled.
+    /// Tells the site whether this node reaches upstream and may ask other sites, and what it pulled.
     func profileChanged() {
-        let profile = NodeProfile(reachesUpstream: upstream.isUp(now: clock.now), upstreamBytes: counters.snapshot.upstream.bytes)
+        let profile = NodeProfile(
+            reachesUpstream: upstream.isUp(now: clock.now), upstreamBytes: counters.snapshot.upstream.bytes, asksSites: !sites.isNone)
         gossip.change { machine, _ in _ = machine.setFact(MeshFacts.profileKey, profile.encoded) }
     }
 }

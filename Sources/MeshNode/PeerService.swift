@@ -14,13 +14,17 @@ final class PeerService: PeerRequestHandler {
     private let fetcher: ChunkFetcher
     private let files: FlistFiles
     private let opener: FlistOpener
+    private let relay: SiteRelay
 
     init(parts: NodeParts, fetcher: ChunkFetcher, files: FlistFiles, opener: FlistOpener) {
         (self.parts, self.fetcher, self.files, self.opener) = (parts, fetcher, files, opener)
+        relay = SiteRelay(parts: parts, fetcher: fetcher, opener: opener)
     }
 
     func handle(_ request: PeerRequest, from peer: NodeID, responder: PeerResponder) {
         switch request.kind {
+        case .chunk(let id, .site, let flist) where !parts.store.contains(id):
+            relay.serve(id, flist: flist, priority: request.priority, to: responder)
         case .chunk(let id, let mode, let flist): fetcher.serve(id, mode, flist: flist, priority: request.priority, to: responder)
         case .flistPiece(let digest, let offset, let length): sendPiece(of: digest, offset, length, responder)
         case .message(let kind, let payload): answer(kind, payload, from: peer, responder)
@@ -68,6 +72,16 @@ final class PeerService: PeerRequestHandler {
         case .flistOfURL:
             guard payload.count == 8 else { return responder.refused(.notAllowed) }
             responder.message(parts.flists.find(urlKey: UInt64(bytes: payload[...]))?.record.digest.value.bytes ?? [])
+        case .siteFlistOfURL:
+            guard payload.count == 8 else { return responder.refused(.notAllowed) }
+            let key = UInt64(bytes: payload[...])
+            Task { [opener] in responder.message(await opener.digestForSites(ofURL: key)?.value.bytes ?? []) }
+        case .siteFlistNamed:
+            guard payload.count <= FlistRecord.maxNameBytes else { return responder.refused(.notAllowed) }
+            responder.message(opener.digestForSites(named: String(decoding: payload, as: UTF8.self))?.value.bytes ?? [])
+        case .siteFlist:
+            guard let digest = Bytes32(payload).map({ FlistDigest($0) }) else { return responder.refused(.notAllowed) }
+            Task { [opener] in responder.message(await opener.bytesForSites(of: digest)?.bytes ?? []) }
         case nil: responder.refused(.unknownKind)
         }
     }

@@ -58,8 +58,7 @@ struct PrefetchGoal: Sendable {
     /// young flist is expected to reach all nodes of the site: if they counted only once they had heard of it, those that hear of it
     /// first would take all.
     private func keepers() -> [NodeID] {
-        let view = SiteView(
-            gossip: parts.gossip, flists: parts.flists, upstream: parts.upstream, me: parts.identity.id, now: parts.clock.now)
+        let view = parts.view
         if copies == 1 {
             let fetching = view.owners(for: flist.digest)
             if !fetching.isEmpty { return fetching }

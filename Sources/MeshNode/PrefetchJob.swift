@@ -44,6 +44,7 @@ final class PrefetchJob: Sendable {
             case .local: progress.job.fromLocal += 1
             case .peer: progress.job.fromPeers += 1
             case .upstream: progress.job.fromUpstream += 1
+            case .site: progress.job.fromSites += 1
             }
         }
     }

@@ -178,7 +178,7 @@ final class Prefetcher: Sendable {
         while !Task.isCancelled {
             let failures = await pass(job, goal)
             guard !Task.isCancelled else { break }
-            if job.read({ $0.job.fromPeers + $0.job.fromUpstream }) > Self.maxTurns * max(goal.count, 1) {
+            if job.read({ $0.job.fromPeers + $0.job.fromSites + $0.job.fromUpstream }) > Self.maxTurns * max(goal.count, 1) {
                 return await finish(
                     job, .failed, error: "the cache is too small: chunks are evicted as fast as they come; raise cache.maxSize")
             }

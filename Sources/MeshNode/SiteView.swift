@@ -15,8 +15,11 @@ struct SiteView: MeshView {
     let gossip: GossipTransport
     let flists: FlistTable
     let upstream: UpstreamState
+    let others: OtherSites
     let me: NodeID
     let now: Duration
+    /// What is to be found out of other sites is due.
+    let wake: @Sendable () -> Void
 
     func holders(of chunk: ChunkID) -> [NodeID] {
         let places = flists.places(of: chunk)
@@ -25,7 +28,7 @@ struct SiteView: MeshView {
             var out: [NodeID] = []
             for (digest, index) in places {
                 for node in machine.holders(of: digest, index)
-                where node != me && !out.contains(node) && machine.members[node]?.site == machine.me.site {
+                where node != me && !out.contains(node) {
                     out.append(node)
                 }
             }
@@ -38,7 +41,7 @@ struct SiteView: MeshView {
         return gossip.read { machine, now in
             for (digest, index) in places {
                 if let node = machine.claimant(of: digest, index, now: now), node != me, let member = machine.members[node],
-                    member.state.isLive, member.site == machine.me.site
+                    member.state.isLive
                 {
                     return node
                 }
@@ -56,7 +59,7 @@ struct SiteView: MeshView {
         return mine
             + gossip.read { machine, _ in
                 machine.members.values.compactMap { member in
-                    guard member.id != me, member.state.isLive, member.site == machine.me.site else { return nil }
+                    guard member.id != me, member.state.isLive else { return nil }
                     let facts = machine.facts(of: member.id)
                     // A node that has not spoken of itself yet probably reaches upstream; the choice must not depend on the moment.
                     let profile = facts[MeshFacts.profileKey].flatMap(NodeProfile.init)
@@ -66,6 +69,4 @@ struct SiteView: MeshView {
                 }
             }
     }
-
-    func isLive(_ node: NodeID) -> Bool { gossip.read { machine, _ in machine.members[node]?.state.isLive ?? false } }
 }

@@ -13,7 +13,7 @@ struct StoreHooks: Sendable {
         guard !places.isEmpty else { return false }
         return parts.gossip.read { machine, _ in
             !places.contains { digest, index in
-                machine.holders(of: digest, index).contains { $0 != machine.me.id && machine.members[$0]?.site == machine.me.site }
+                machine.holders(of: digest, index).contains { $0 != machine.me.id }
             }
         }
     }

@@ -18,6 +18,8 @@ public struct Configuration: Sendable, Equatable {
         public var advertise: NodeAddress?
         public var seeds: [HostPort] = []
         public var multicast = true
+        /// Other sites that may be asked for chunks; "*" is any.
+        public var sites: [String] = []
     }
 
     public struct Cache: Sendable, Equatable {

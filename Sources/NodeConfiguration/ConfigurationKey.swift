@@ -28,6 +28,7 @@ struct ConfigurationKey: Sendable {
         ConfigurationKey(name: "mesh.advertise") { $1.mesh.advertise = try $0.address(defaultPort: 7946) },
         ConfigurationKey(name: "mesh.seeds") { $1.mesh.seeds = try $0.list { try $0.hostPort(defaultPort: 7946) } },
         ConfigurationKey(name: "mesh.multicast") { $1.mesh.multicast = try $0.bool() },
+        ConfigurationKey(name: "mesh.sites") { $1.mesh.sites = try $0.list { try $0.label() } },
         ConfigurationKey(name: "cache.dir") { $1.cache.dir = try $0.path() },
         ConfigurationKey(name: "cache.maxSize") { $1.cache.maxSize = try $0.bytes(atLeast: 1 << 20) },
         ConfigurationKey(name: "cache.minFree") { $1.cache.minFree = try $0.freeSpace() },

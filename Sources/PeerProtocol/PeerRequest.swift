@@ -47,6 +47,8 @@ public enum ChunkMode: UInt8, Hashable, Sendable {
     case ifHeld = 0
     /// The peer shall fetch it (the request goes to the chunk's owner).
     case fetch = 1
+    /// The peer speaks for another site: from its cache, or from any node of its site that holds it; never from upstream.
+    case site = 2
 }
 
 /// Why a peer will not answer, whatever the load.

@@ -8,7 +8,14 @@ struct ScriptedMesh: MeshView {
     var claimants: [ChunkID: NodeID] = [:]
     var owners: [NodeID] = []
     var dead: Set<NodeID> = []
+    /// Gateways of other sites, nodes that may ask them, and whether it is still being found out what they hold.
+    var sites: [ChunkID: [NodeID]] = [:]
+    var siteOwners: [NodeID] = []
+    var awaits = false
 
+    func sites(holding chunk: ChunkID) -> [NodeID] { sites[chunk] ?? [] }
+    func siteOwners(for flist: FlistDigest?) -> [NodeID] { siteOwners.filter { !dead.contains($0) } }
+    func awaitsSites(of flist: FlistDigest?) -> Bool { awaits }
     func holders(of chunk: ChunkID) -> [NodeID] { (holders[chunk] ?? []).filter { !dead.contains($0) } }
     func claimant(of chunk: ChunkID) -> NodeID? { claimants[chunk].flatMap { dead.contains($0) ? nil : $0 } }
     func owners(for flist: FlistDigest?) -> [NodeID] { owners.filter { !dead.contains($0) } }

@@ -102,18 +102,18 @@ struct StatsCommand: ParsableCommand {
             "site       egress ratio \(stats.site.egressRatio) (\(Terminal.size(stats.site.upstreamBytes)) pulled by \(stats.site.nodes) nodes for \(Terminal.size(stats.site.uniqueBytes)))"
         )
         Terminal.table(
-            ["", "LOCAL", "PEERS", "UPSTREAM", "TO PEERS"],
+            ["", "LOCAL", "PEERS", "SITES", "UPSTREAM", "TO PEERS", "TO SITES"],
             [
                 [
-                    "chunks", "\(stats.chunks.fromLocal)", "\(stats.chunks.fromPeers)", "\(stats.chunks.fromUpstream)",
-                    "\(stats.chunks.toPeers)",
+                    "chunks", "\(stats.chunks.fromLocal)", "\(stats.chunks.fromPeers)", "\(stats.chunks.fromSites)",
+                    "\(stats.chunks.fromUpstream)", "\(stats.chunks.toPeers)", "\(stats.chunks.toSites)",
                 ],
                 [
                     "bytes", Terminal.size(stats.bytes.fromLocal), Terminal.size(stats.bytes.fromPeers),
-                    Terminal.size(stats.bytes.fromUpstream),
-                    Terminal.size(stats.bytes.toPeers),
+                    Terminal.size(stats.bytes.fromSites), Terminal.size(stats.bytes.fromUpstream),
+                    Terminal.size(stats.bytes.toPeers), Terminal.size(stats.bytes.toSites),
                 ],
-            ], rightAligned: [1, 2, 3, 4])
+            ], rightAligned: [1, 2, 3, 4, 5, 6])
         Terminal.out(
             "errors     \(stats.errors.verifyFailed) wrong chunks, \(stats.errors.peerTimeouts) failed requests to peers, \(stats.errors.upstreamErrors) to upstream"
         )
@@ -133,7 +133,8 @@ struct StatsCommand: ParsableCommand {
 }
 
 struct PeersCommand: ParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "peers", abstract: "Shows the other nodes of the mesh.")
+    static let configuration = CommandConfiguration(
+        commandName: "peers", abstract: "Shows the other nodes of this site, and the other sites of the mesh.")
 
     @OptionGroup var options: APIOptions
 
@@ -141,7 +142,8 @@ struct PeersCommand: ParsableCommand {
         let peers: Peers = try options.client().get("/v1/peers")
         if options.json { return try Terminal.json(peers) }
         if peers.peers.isEmpty {
-            return Terminal.out("no peers: this node is alone (is mesh.keyFile the same everywhere, and UDP and TCP 7946 open?)")
+            Terminal.out("no peers: this node is alone at its site (is mesh.keyFile the same everywhere, and UDP and TCP 7946 open?)")
+            return show(peers.sites)
         }
         Terminal.table(
             ["NAME", "SITE", "ADDRESS", "STATE", "RTT", "CHUNKS", "FROM", "TO", "WRONG"],
@@ -154,5 +156,20 @@ struct PeersCommand: ParsableCommand {
                     "\(peer.verifyFailed)",
                 ]
             }, rightAligned: [4, 5, 6, 7, 8])
+        show(peers.sites)
+    }
+
+    private func show(_ sites: [Peers.Site]) {
+        if sites.isEmpty { return }
+        Terminal.out("")
+        Terminal.table(
+            ["OTHER SITE", "STATE", "NODES", "FLISTS", "RTT", "CHUNKS", "FROM", "TO", "GATEWAYS"],
+            sites.map { site in
+                [
+                    Terminal.quoted(site.name), (site.reachable ? "reachable" : "silent") + (site.allowed ? "" : ", not asked"),
+                    "\(site.nodes)", "\(site.flists)", site.rttMs.map { "\(($0 * 10).rounded() / 10) ms" } ?? "-", "\(site.chunks)",
+                    Terminal.size(site.bytesFrom), Terminal.size(site.bytesTo), site.gateways.map(\.address).joined(separator: " "),
+                ]
+            }, rightAligned: [2, 3, 4, 5, 6, 7])
     }
 }

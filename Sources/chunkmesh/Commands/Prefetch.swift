@@ -55,14 +55,16 @@ struct Prefetch: ParsableCommand {
     }
 
     private func note(_ job: Job) -> String {
-        let text = "\(job.doneChunks)/\(job.chunks) chunks, \(job.fromPeers) from peers, \(job.fromUpstream) from upstream"
+        let text = "\(job.doneChunks)/\(job.chunks) chunks, \(job.fromPeers) from peers,\(sites(job)) \(job.fromUpstream) from upstream"
         return job.error.map { text + "; " + Terminal.quoted($0) } ?? text
     }
+
+    private func sites(_ job: Job) -> String { job.fromSites == 0 ? "" : " \(job.fromSites) from other sites," }
 
     private func summary(_ job: Job) -> String {
         let name = Terminal.quoted(job.flist)
         if job.state == .running { return "\(name): job \(job.id) is running; chunkmesh status shows it" }
-        let sources = "\(job.fromLocal) were here, \(job.fromPeers) came from peers, \(job.fromUpstream) from upstream"
+        let sources = "\(job.fromLocal) were here, \(job.fromPeers) came from peers,\(sites(job)) \(job.fromUpstream) from upstream"
         return
             "\(name): \(job.doneChunks) chunks, \(Terminal.size(job.doneBytes)), in \((job.seconds * 100).rounded() / 100) s; on this node \(sources)"
     }

@@ -37,6 +37,7 @@ extension FuzzTarget {
                     head.node(node(from))
                     head.number(UInt64(1_000))
                     head.number(UInt64(input.byte()))
+                    head.raw(GossipMachine.siteTag(operation & 15 == 6 ? "other" : "s"))
                     check(machine.receive(head.bytes + input.piece(), from: address(from), now: now))
                 case 7: check(machine.receive(input.piece(), from: address(from), now: now))
                 case 8:
