@@ -76,6 +76,7 @@ let package = Package(
         .target(name: "PeerProtocol", dependencies: ["CSodium", "ChunkModel", "MeshKeys"], swiftSettings: pure),
         .target(name: "FetchPlanner", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: pure),
         .target(name: "MeshSimulation", dependencies: ["ChunkModel", "FetchPlanner", "Gossip", "MeshKeys"], swiftSettings: pure),
+        .target(name: "CarryFile", dependencies: ["ChunkModel"], swiftSettings: settings),
 
         // I/O.
         .target(
@@ -104,7 +105,7 @@ let package = Package(
         .target(
             name: "MeshNode",
             dependencies: [
-                "BlockingThreads", "ChunkModel", "ChunkStore", "ControlModel", "FetchPlanner", "Flist", "Gossip",
+                "BlockingThreads", "CarryFile", "ChunkModel", "ChunkStore", "ControlModel", "FetchPlanner", "Flist", "Gossip",
                 "GossipTransport", "LegacyFlist", "MeshKeys", "Minisign", "NodeConfiguration", "PeerExchange", "PeerProtocol", "ReadAPI",
                 "SQLiteFile", "UpstreamStores", lifecycle, log,
             ], swiftSettings: besideNIO),
@@ -116,8 +117,9 @@ let package = Package(
         .executableTarget(
             name: "chunkmesh",
             dependencies: [
-                "BlockCodec", "BlockingThreads", "ChunkModel", "ControlClient", "ControlModel", "Flist", "FlistTools", "HubServer",
-                "LegacyFlist", "MeshKeys", "Minisign", "NodeConfiguration",
+                "BlockCodec", "BlockingThreads", "CarryFile", "ChunkModel", "ControlClient", "ControlModel", "Flist", "FlistTools",
+                "HubServer",
+                "LegacyFlist", "MeshKeys", "MeshNode", "Minisign", "NodeConfiguration",
                 "UpstreamStores", arguments, log,
             ], swiftSettings: besideNIO),
 
@@ -147,6 +149,7 @@ let package = Package(
         .testTarget(name: "GossipTests", dependencies: ["ChunkModel", "Gossip", "MeshKeys"], swiftSettings: settings),
         .testTarget(name: "PeerProtocolTests", dependencies: ["ChunkModel", "MeshKeys", "PeerProtocol"], swiftSettings: settings),
         .testTarget(name: "FetchPlannerTests", dependencies: ["ChunkModel", "FetchPlanner", "MeshKeys"], swiftSettings: settings),
+        .testTarget(name: "CarryFileTests", dependencies: ["CarryFile", "ChunkModel"], swiftSettings: settings),
         .testTarget(
             name: "SimulationTests", dependencies: ["ChunkModel", "FetchPlanner", "Gossip", "MeshKeys", "MeshSimulation"],
             swiftSettings: settings),
@@ -170,8 +173,8 @@ let package = Package(
         .testTarget(
             name: "MeshNodeTests",
             dependencies: [
-                "ChunkModel", "ControlAPI", "ControlModel", "FetchPlanner", "Flist", "FlistTools", "Gossip", "GossipTransport", "MeshKeys",
-                "MeshNode", "Minisign", "NodeConfiguration", "PeerExchange", "PeerProtocol", log,
+                "CarryFile", "ChunkModel", "ChunkStore", "ControlAPI", "ControlModel", "FetchPlanner", "Flist", "FlistTools", "Gossip",
+                "GossipTransport", "MeshKeys", "MeshNode", "Minisign", "NodeConfiguration", "PeerExchange", "PeerProtocol", log,
             ], swiftSettings: besideNIO),
         .testTarget(
             name: "ReadAPITests", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "Flist", "FlistTools", "ReadAPI"],
@@ -189,7 +192,8 @@ let package = Package(
 // What the parsers of foreign bytes are fed with: in the ordinary build a test over corpora; with CHUNKMESH_FUZZ, which names libFuzzer's
 // archive (scripts/fuzz sets it), a program of the same sources where libFuzzer chooses the inputs and all of our code is instrumented.
 let fuzzed: [Target.Dependency] = [
-    "Archives", "BlockCodec", "ChunkModel", "ControlAPI", "ControlModel", "Flist", "FlistTools", "Gossip", "GossipTransport", "HubServer",
+    "Archives", "BlockCodec", "CarryFile", "ChunkModel", "ControlAPI", "ControlModel", "Flist", "FlistTools", "Gossip", "GossipTransport",
+    "HubServer",
     "LegacyFlist",
     "MeshKeys", "Minisign", "NodeConfiguration", "PeerProtocol", "SQLiteFile", "UpstreamStores", hummingbird,
 ]

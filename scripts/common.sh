@@ -6,8 +6,8 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BUILD_PACKAGES=(pkg-config libsodium-dev libsnappy-dev libzstd-dev zlib1g-dev libarchive-dev libsqlite3-dev libcurl4-openssl-dev libssl-dev python3)
 # Programs that the tests run or compare with.
 TEST_PACKAGES=(minisign redis-server)
-SITE_PACKAGES=(iproute2 ethtool procps curl)
-BENCH_PACKAGES=(nginx-light)
+SITE_PACKAGES=(iproute2 ethtool procps curl nftables)
+BENCH_PACKAGES=(nginx-light python3-libtorrent)
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
 die() {

@@ -54,6 +54,7 @@ extension ChunkStore {
     /// A chunk that is held but was not yet hashed since an unclean stop is written again, which heals a torn one.
     public func insert(_ chunk: Chunk) -> InsertOutcome {
         let outcome = place(chunk)
+        offerReturning()
         switch outcome {
         case .alreadyHeld: break
         case .stored: state.withLock { $0.stored += 1 }
@@ -125,6 +126,7 @@ extension ChunkStore {
             let isManyPending = state.withLock { state in
                 state.table.hold(id, size: UInt32(size), lastUse: Posix.secondsNow(), verified: true)
                 state.freeBytes -= size
+                state.leaving[id] = nil
                 Self.note(id, in: &state)
                 return state.pending.count == ChunkStoreLimits.flushEarlyAt
             }
@@ -138,6 +140,11 @@ extension ChunkStore {
     func touch(_ slot: ChunkTable.Slot, in state: inout State) {
         let now = Posix.secondsNow()
         let entry = state.table[slot]
+        if entry.isLeaving {
+            state.table.setLeaving(slot, false)
+            state.leaving[entry.id] = nil
+            state.returning.append(entry.id)
+        }
         state.table.touch(slot, now: now)
         if now > entry.lastUse, now - entry.lastUse >= ChunkStoreLimits.useGranularity { Self.note(entry.id, in: &state) }
     }

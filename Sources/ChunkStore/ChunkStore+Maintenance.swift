@@ -36,6 +36,10 @@ public struct ChunkStoreStatistics: Equatable, Sendable {
     public var notStored = 0
     public var evicted = 0
     public var evictedBytes: Int64 = 0
+    /// Of those, chunks that the site lost or that this node was to keep for it, since nothing else was left to evict.
+    public var evictedKept = 0
+    /// Withdrawn, and not let go yet.
+    public var leaving = 0
     /// Chunks whose bytes were wrong.
     public var torn = 0
     /// Chunks whose file was gone or had another size.
@@ -51,7 +55,8 @@ extension ChunkStore {
             ChunkStoreStatistics(
                 chunks: state.table.heldCount, bytes: state.table.heldBytes, maxBytes: state.maxBytes,
                 pinnedBytes: state.table.pinnedBytes, unverifiedChunks: state.table.unverifiedCount, stored: state.stored,
-                notStored: state.notStored, evicted: state.evicted, evictedBytes: state.evictedBytes, torn: state.torn,
+                notStored: state.notStored, evicted: state.evicted, evictedBytes: state.evictedBytes, evictedKept: state.evictedKept,
+                leaving: state.leaving.count, torn: state.torn,
                 vanished: state.vanished, freeBytes: state.freeBytes, minFreeBytes: state.floorBytes)
         }
     }
@@ -109,7 +114,7 @@ extension ChunkStore {
     public func gc() -> RemovalReport {
         lookAtFreeSpace(force: true)
         let before = state.withLock { $0.evicted }
-        let bytes = evictToMarks(always: true)
+        let bytes = evictToMarks(isForced: true)
         return RemovalReport(chunks: state.withLock { $0.evicted } - before, bytes: bytes)
     }
 

@@ -49,7 +49,8 @@ extension ChunkStore {
     }
 
     private func lookUp(_ id: ChunkID, isUse: Bool = true) -> Held? {
-        state.withLock { state in
+        defer { offerReturning() }
+        return state.withLock { state in
             guard !state.isClosed, let slot = state.table.heldSlot(of: id) else { return nil }
             let entry = state.table[slot]
             if isUse { touch(slot, in: &state) }
@@ -144,5 +145,14 @@ extension ChunkStore {
     private func isStill(_ id: ChunkID, _ file: FileHandle) -> Bool {
         guard let named = files.status(of: id), let opened = Posix.status(of: file.fd) else { return false }
         return named.st_ino == opened.st_ino && named.st_dev == opened.st_dev
+    }
+}
+
+extension ChunkStore {
+    /// Like `read`, but no use of the chunk: for copying a cache.
+    public func copy(of id: ChunkID, into pool: ChunkBufferPool) throws -> Chunk? {
+        var isBad = false
+        guard let held = lookUp(id, isUse: false), let file = try openFile(id, held, &isBad) else { return nil }
+        return try bytes(of: id, held, file, pool, &isBad)
     }
 }

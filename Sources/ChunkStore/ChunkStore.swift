@@ -32,6 +32,14 @@ public final class ChunkStore: Sendable {
         var vanished = 0
         var stored = 0
         var notStored = 0
+        /// Chunks that the site lost, or that this node was to keep, since nothing else was left to evict.
+        var evictedKept = 0
+        /// Chunks that were withdrawn, and when, in nanoseconds of the monotonic clock.
+        var leaving: [ChunkID: UInt64] = [:]
+        /// Withdrawn ones that were used meanwhile, to be offered again.
+        var returning: [ChunkID] = []
+        /// When all that is kept for the site was looked at last.
+        var reconsideredAt: UInt64 = 0
     }
 
     /// An `SQLiteDatabase` is for one thread at a time: the mutex around this sees to it.
@@ -44,7 +52,9 @@ public final class ChunkStore: Sendable {
     let files: ChunkDirectory
     let lock: DirectoryLock
     let logger: Logger
-    let isLastCopyAtSite: @Sendable (ChunkID) -> Bool
+    let custody: @Sendable (ChunkID, Bool) -> Custody
+    let onOffer: @Sendable ([ChunkID]) -> Void
+    let handOverNanoseconds: UInt64
     let onRemoved: @Sendable ([ChunkID]) -> Void
     let state: Mutex<State>
     let index = Mutex(Index())
@@ -69,7 +79,10 @@ public final class ChunkStore: Sendable {
     public init(_ configuration: ChunkStoreConfiguration, logger: Logger) throws {
         directory = configuration.directory
         self.logger = logger
-        isLastCopyAtSite = configuration.isLastCopyAtSite
+        custody = configuration.custody
+        onOffer = configuration.onOffer
+        let (seconds, attoseconds) = configuration.handOver.components
+        handOverNanoseconds = UInt64(clamping: seconds) &* 1_000_000_000 &+ UInt64(clamping: attoseconds / 1_000_000_000)
         onRemoved = configuration.onRemoved
         try Posix.makeDirectories(directory)
         lock = try DirectoryLock(directory: directory)
@@ -114,14 +127,22 @@ public final class ChunkStore: Sendable {
         state.withLock { !$0.isClosed && $0.table.heldSlot(of: id) != nil }
     }
 
-    /// For each id whether it is held, in order, for the bitmap of an flist.
+    /// Whether the chunk is held and others may count on it. A lock and a look-up: fit for any thread.
+    public func isOffered(_ id: ChunkID) -> Bool {
+        state.withLock { state in
+            guard !state.isClosed, let slot = state.table.heldSlot(of: id) else { return false }
+            return !state.table[slot].isLeaving
+        }
+    }
+
+    /// For each id whether it is held and offered, in order, for the bitmap of an flist.
     public func held(among ids: [ChunkID]) -> [Bool] {
         var out: [Bool] = []
         out.reserveCapacity(ids.count)
         for start in stride(from: 0, to: ids.count, by: ChunkStoreLimits.walkBatch) {
             let batch = ids[start..<min(start + ChunkStoreLimits.walkBatch, ids.count)]
             state.withLock { state in
-                for id in batch { out.append(!state.isClosed && state.table.heldSlot(of: id) != nil) }
+                for id in batch { out.append(!state.isClosed && state.table.heldSlot(of: id).map { !state.table[$0].isLeaving } ?? false) }
             }
         }
         return out
@@ -159,6 +180,8 @@ public final class ChunkStore: Sendable {
     /// What the cache's thread does at each turn.
     private func tidy() {
         if state.withLock({ $0.isClosed }) { return }
+        offerReturning()
+        endHandOvers()
         evictToMarks()
         flushIndex()
     }

@@ -14,9 +14,13 @@ public struct ChunkStoreConfiguration: Sendable {
     /// Quota for the stored bytes of chunks; flist files, the index and pins are not counted.
     public var maxBytes: Int64
     public var minFree: Floor
-    /// Whether no other node of the site holds the chunk. Called on the thread that evicts, without a lock of the cache; such
-    /// chunks are evicted only when no others are left. It may call `contains`, not `insert`.
-    public var isLastCopyAtSite: @Sendable (ChunkID) -> Bool
+    /// What the site has of a chunk; `isLeaving` when this cache has withdrawn it. Called on the thread that evicts, without a lock of the
+    /// cache, and answers at once. It may call `contains`, not `insert`.
+    public var custody: @Sendable (ChunkID, _ isLeaving: Bool) -> Custody
+    /// Chunks that are offered to others no longer, or again: ask `isOffered` of each. They are held all the same.
+    public var onOffer: @Sendable ([ChunkID]) -> Void
+    /// Between withdrawing a chunk and letting it go: longer than its withdrawal takes to reach every node of the site.
+    public var handOver: Duration
     /// Chunks that the cache holds no longer (evicted, removed, torn, vanished), called when `contains` says so already and
     /// before the files go. One that was stored again meanwhile may be among them: ask `contains` before announcing.
     /// It may call `contains`, not `insert`.
@@ -24,14 +28,17 @@ public struct ChunkStoreConfiguration: Sendable {
 
     public init(
         directory: String, maxBytes: Int64, minFree: Floor = .percent(5),
-        isLastCopyAtSite: @escaping @Sendable (ChunkID) -> Bool = { _ in false },
-        onRemoved: @escaping @Sendable ([ChunkID]) -> Void = { _ in }
+        custody: @escaping @Sendable (ChunkID, Bool) -> Custody = { _, _ in .redundant },
+        onRemoved: @escaping @Sendable ([ChunkID]) -> Void = { _ in }, onOffer: @escaping @Sendable ([ChunkID]) -> Void = { _ in },
+        handOver: Duration = ChunkStoreLimits.handOver
     ) {
         self.directory = directory
         self.maxBytes = maxBytes
         self.minFree = minFree
-        self.isLastCopyAtSite = isLastCopyAtSite
+        self.custody = custody
         self.onRemoved = onRemoved
+        self.onOffer = onOffer
+        self.handOver = handOver
     }
 }
 
@@ -46,6 +53,14 @@ public enum ChunkStoreLimits {
     public static let lowMark = 0.85
     /// Chunks that leave in one step of an eviction; the hooks are called once for each step.
     public static let evictionBatch = 256
+    /// Between withdrawing a chunk and letting it go. Gossip tells a change to a thousand nodes in about two seconds.
+    public static let handOver: Duration = .seconds(4)
+    /// Chunks withdrawn at a time; while there are as many, no further one is.
+    public static let maxLeaving = 16_384
+    /// Chunks kept for the site that one pass looks through for those that need not be kept any more.
+    public static let keptScan = 1024
+    /// Nanoseconds between two looks at all that is kept for the site, for what need not be kept any more.
+    public static let reconsiderInterval: UInt64 = 10_000_000_000
     /// Bytes that an insert evicts beyond its own need when it finds the cache full, at most the distance of the marks.
     public static let hardEvictionBytes: Int64 = 16 << 20
     /// How often an insert evicts and tries again before it gives up storing.

@@ -19,8 +19,12 @@ struct ChunkTable: Sendable {
         static let dirty = Flags(rawValue: 4)
         /// The bytes on disk are known to be whole.
         static let verified = Flags(rawValue: 8)
-        /// In the list of last copies, which are evicted after all others.
+        /// In the list of those that this node keeps for the site, which are evicted after all others.
         static let spared = Flags(rawValue: 16)
+        /// In the list of last copies, which are evicted at the very end.
+        static let last = Flags(rawValue: 32)
+        /// Held, but no longer announced: it goes as soon as it is certain that others have it.
+        static let leaving = Flags(rawValue: 64)
     }
 
     struct Entry: Sendable {
@@ -36,7 +40,14 @@ struct ChunkTable: Sendable {
         var isHeld: Bool { flags.contains(.held) }
         var isVerified: Bool { flags.contains(.verified) }
         var isEvictable: Bool { isHeld && pins == 0 }
+        /// Evictable, but not before all others.
+        var isKeptForSite: Bool { isEvictable && list != .ordinary }
+        var isLeaving: Bool { flags.contains(.leaving) }
+        fileprivate var list: Place { flags.contains(.last) ? .last : flags.contains(.spared) ? .spared : .ordinary }
     }
+
+    /// The lists, in the order in which they are evicted.
+    enum Place: Int, Sendable { case ordinary, spared, last }
 
     private struct Ends: Sendable {
         var oldest = ChunkTable.none
@@ -48,8 +59,7 @@ struct ChunkTable: Sendable {
     /// process, so that nobody can craft chunks that meet in one place.
     private var buckets = [Slot](repeating: ChunkTable.none, count: 16)
     private var free: [Slot] = []
-    private var ordinary = Ends()
-    private var spared = Ends()
+    private var ends = [Ends](repeating: Ends(), count: 3)
 
     private(set) var heldCount = 0
     private(set) var heldBytes: Int64 = 0
@@ -141,9 +151,9 @@ struct ChunkTable: Sendable {
     // MARK: eviction
 
     /// The least recently used evictable chunks, oldest first.
-    func oldest(_ limit: Int, spared: Bool) -> [ChunkID] {
+    func oldest(_ limit: Int, in place: Place) -> [ChunkID] {
         var out: [ChunkID] = []
-        var slot = spared ? self.spared.oldest : ordinary.oldest
+        var slot = ends[place.rawValue].oldest
         while slot != Self.none, out.count < limit {
             out.append(entries[Int(slot)].id)
             slot = entries[Int(slot)].newer
@@ -151,12 +161,16 @@ struct ChunkTable: Sendable {
         return out
     }
 
-    /// Moves an evictable chunk to the list of last copies; its next use moves it back.
-    mutating func spare(_ slot: Slot) {
-        guard entries[Int(slot)].isEvictable, !entries[Int(slot)].flags.contains(.spared) else { return }
+    /// Moves an evictable chunk to the new end of another list; its next use moves it back.
+    mutating func move(_ slot: Slot, to place: Place) {
+        guard entries[Int(slot)].isEvictable, entries[Int(slot)].list != place else { return }
         unlink(slot)
-        entries[Int(slot)].flags.insert(.spared)
+        if place != .ordinary { entries[Int(slot)].flags.insert(place == .spared ? .spared : .last) }
         append(slot)
+    }
+
+    mutating func setLeaving(_ slot: Slot, _ leaving: Bool) {
+        if leaving { entries[Int(slot)].flags.insert(.leaving) } else { entries[Int(slot)].flags.remove(.leaving) }
     }
 
     // MARK: pins
@@ -193,7 +207,7 @@ struct ChunkTable: Sendable {
         heldBytes -= Int64(entry.size)
         if !entry.isVerified { unverifiedCount -= 1 }
         if entry.pins > 0 { pinnedBytes -= Int64(entry.size) } else { unlink(slot) }
-        entries[Int(slot)].flags.subtract([.held, .verified, .dirty])
+        entries[Int(slot)].flags.subtract([.held, .verified, .dirty, .leaving])
     }
 
     private mutating func slotMaking(_ id: ChunkID) -> Slot {
@@ -253,27 +267,24 @@ struct ChunkTable: Sendable {
 
     /// Appends to the ordinary list as most recently used.
     private mutating func link(_ slot: Slot) {
-        entries[Int(slot)].flags.remove(.spared)
+        entries[Int(slot)].flags.subtract([.spared, .last])
         append(slot)
     }
 
     private mutating func append(_ slot: Slot) {
-        let isSpared = entries[Int(slot)].flags.contains(.spared)
-        var ends = isSpared ? spared : ordinary
-        entries[Int(slot)].older = ends.newest
+        let list = entries[Int(slot)].list.rawValue
+        let newest = ends[list].newest
+        entries[Int(slot)].older = newest
         entries[Int(slot)].newer = Self.none
-        if ends.newest == Self.none { ends.oldest = slot } else { entries[Int(ends.newest)].newer = slot }
-        ends.newest = slot
-        if isSpared { spared = ends } else { ordinary = ends }
+        if newest == Self.none { ends[list].oldest = slot } else { entries[Int(newest)].newer = slot }
+        ends[list].newest = slot
     }
 
     private mutating func unlink(_ slot: Slot) {
         let entry = entries[Int(slot)]
-        let isSpared = entry.flags.contains(.spared)
-        var ends = isSpared ? spared : ordinary
-        if entry.older == Self.none { ends.oldest = entry.newer } else { entries[Int(entry.older)].newer = entry.newer }
-        if entry.newer == Self.none { ends.newest = entry.older } else { entries[Int(entry.newer)].older = entry.older }
-        if isSpared { spared = ends } else { ordinary = ends }
-        entries[Int(slot)].flags.remove(.spared)
+        let list = entry.list.rawValue
+        if entry.older == Self.none { ends[list].oldest = entry.newer } else { entries[Int(entry.older)].newer = entry.newer }
+        if entry.newer == Self.none { ends[list].newest = entry.older } else { entries[Int(entry.newer)].older = entry.older }
+        entries[Int(slot)].flags.subtract([.spared, .last])
     }
 }

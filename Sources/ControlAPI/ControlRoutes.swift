@@ -37,6 +37,7 @@ enum ControlRoutes {
         }
         router.post("/v1/cache/verify") { _, _ in try await reporting { json(try await node.verifyCache()) } }
         router.post("/v1/cache/gc") { _, _ in try await reporting { json(try await node.collectGarbage()) } }
+        CarryAnswer.add(to: router, node: node)
         addFlists(to: router, node: node)
         return router
     }
@@ -51,6 +52,9 @@ enum ControlRoutes {
         }
         router.post("/v1/flists/:name/unpin") { request, _ in
             try await reporting { json(try await node.setPinned(try name(in: request), false)) }
+        }
+        router.post("/v1/flists/:name/unkeep") { request, _ in
+            try await reporting { json(try await node.unkeep(try name(in: request))) }
         }
         router.post("/v1/flists/:name/verify") { request, _ in
             try await reporting {

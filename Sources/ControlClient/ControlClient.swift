@@ -55,6 +55,18 @@ public struct ControlClient: Sendable {
         if sink.stopped { throw .stopped }
     }
 
+    /// Sends a body of unknown length, in pieces as `read` gives them.
+    ///
+    /// - Parameter read: fills the buffer and says how many bytes it put there; 0 ends the body, `nil` ends the transfer with
+    ///   `ControlError.stopped`.
+    public func upload<Answer: Decodable>(
+        _ path: String, as type: Answer.Type = Answer.self, read: @escaping (UnsafeMutableRawBufferPointer) -> Int?
+    ) throws(ControlError) -> Answer {
+        let sink = Sink(limit: Self.maxAnswerBytes, receive: nil)
+        try perform("POST", path, body: nil, range: nil, sink: sink, upload: UploadSource(read: read))
+        return try decode(sink.bytes)
+    }
+
     /// Percent-encodes the bytes of a path; slashes stay.
     public static func escape(path: [UInt8]) -> String {
         var out = ""
@@ -87,7 +99,9 @@ public struct ControlClient: Sendable {
         }
     }
 
-    private func perform(_ method: String, _ path: String, body: [UInt8]?, range: String?, sink: Sink) throws(ControlError) {
+    private func perform(
+        _ method: String, _ path: String, body: [UInt8]?, range: String?, sink: Sink, upload: UploadSource? = nil
+    ) throws(ControlError) {
         guard let curl = curl_easy_init() else { throw .broken("libcurl could not be set up") }
         defer { curl_easy_cleanup(curl) }
         switch endpoint {
@@ -104,6 +118,11 @@ public struct ControlClient: Sendable {
         if let range { _ = chunkmesh_curl_set_string(curl, CURLOPT_RANGE, range) }
         var headers: UnsafeMutablePointer<curl_slist>?
         defer { curl_slist_free_all(headers) }
+        if let upload {
+            headers = curl_slist_append(headers, "Content-Type: application/octet-stream")
+            headers = curl_slist_append(headers, "Expect:")
+            upload.prepare(curl, headers)
+        }
         if let body {
             headers = curl_slist_append(headers, "Content-Type: application/json")
             headers = curl_slist_append(headers, "Expect:")
@@ -119,7 +138,8 @@ public struct ControlClient: Sendable {
             return sink.take(UnsafeRawBufferPointer(start: bytes, count: size * count)) ? size * count : 0
         }
         _ = chunkmesh_curl_set_pointer(curl, CURLOPT_WRITEDATA, Unmanaged.passUnretained(sink).toOpaque())
-        let result = curl_easy_perform(curl)
+        let result = withExtendedLifetime(upload) { curl_easy_perform(curl) }
+        if upload?.isStopped == true { throw .stopped }
         try judge(result, status: sink.status, sink: sink)
     }
 

@@ -19,8 +19,55 @@ public struct Status: Codable, Sendable, Equatable {
             public var minCopies: Int
             /// Chunks that no live node of the site holds: what only upstream can give.
             public var missing: Int
-            public init(chunks: Int, complete: Bool, minCopies: Int, missing: Int) {
+            /// Absent when the flist has no chunks, or the site is not told of it.
+            public var rarest: Rarest?
+            public init(chunks: Int, complete: Bool, minCopies: Int, missing: Int, rarest: Rarest? = nil) {
                 (self.chunks, self.complete, self.minCopies, self.missing) = (chunks, complete, minCopies, missing)
+                self.rarest = rarest
+            }
+        }
+        /// The chunk with the fewest copies at the site, the first of several in the order of the flist.
+        public struct Rarest: Codable, Sendable, Equatable {
+            public struct Node: Codable, Sendable, Equatable {
+                public var name: String
+                public var id: String
+                public init(name: String, id: String) { (self.name, self.id) = (name, id) }
+            }
+            public var chunk: String
+            public var copies: Int
+            /// Chunks with as few copies, this one included.
+            public var chunks: Int
+            /// Who holds it.
+            public var nodes: [Node]
+            public init(chunk: String, copies: Int, chunks: Int, nodes: [Node]) {
+                (self.chunk, self.copies, self.chunks, self.nodes) = (chunk, copies, chunks, nodes)
+            }
+        }
+        /// A standing goal of the site: copies of every chunk that it keeps.
+        public struct Goal: Codable, Sendable, Equatable {
+            public enum State: String, Codable, Sendable {
+                /// This node does not have the flist yet.
+                case opening
+                /// A prefetch makes the copies for the first time.
+                case filling
+                /// Every chunk has its copies.
+                case kept
+                /// Copies are missing, and those who had them may come back.
+                case waiting
+                /// Copies are being made.
+                case restoring
+                /// Every node that takes part has a copy, and they are fewer than wanted.
+                case short
+            }
+            public var copies: Int
+            /// Nodes of the site that take part.
+            public var nodes: Int
+            /// Chunks that have as many copies as wanted, or as there are nodes.
+            public var keptChunks: Int
+            public var state: State
+            public var note: String?
+            public init(copies: Int, nodes: Int, keptChunks: Int, state: State, note: String?) {
+                (self.copies, self.nodes, self.keptChunks, self.state, self.note) = (copies, nodes, keptChunks, state, note)
             }
         }
         /// How upstream answers this node, as far as it has lately wanted something from it.
@@ -48,6 +95,8 @@ public struct Status: Codable, Sendable, Equatable {
         public var upstream: Upstream
         /// Absent when it is not signed, as far as the site knows.
         public var signature: FlistSigner?
+        /// Absent when the site keeps no number of copies.
+        public var goal: Goal?
         public init(
             name: String, digest: String, chunks: Int, bytes: UInt64, pinned: Bool, node: Node, site: Site, upstream: Upstream,
             signature: FlistSigner?
@@ -91,6 +140,8 @@ public struct Job: Codable, Sendable, Equatable {
     public var state: State
     /// Why it failed, or what holds it up.
     public var error: String?
+    /// What else is to be said of it: more copies are wanted than there are nodes.
+    public var note: String?
     public var chunks: Int
     public var bytes: UInt64
     public var doneChunks: Int

@@ -15,6 +15,8 @@ public enum AskMode: Sendable, Equatable {
     case fetch
     /// You speak for another site: send it if any node of your site has it, else say so.
     case site
+    /// You are after it too, and stand above us in its ranking: send it as soon as you have it.
+    case relay
 }
 
 /// What the shell has to do now, in this order.

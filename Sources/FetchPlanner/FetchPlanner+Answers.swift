@@ -25,8 +25,13 @@ extension FetchPlanner {
         else { return [] }
         guard answer != .pending else { return [] }
 
-        if answer == .received { loads[node, default: PeerLoad()].noteReceived(transferSince: mode == .fetch ? nil : since, now: now) }
+        if answer == .received {
+            let isHeld = mode == .ifHeld || mode == .site
+            loads[node, default: PeerLoad()].noteReceived(transferSince: isHeld ? since : nil, now: now)
+            noteArrival(now: now)
+        }
         var actions = drop(tag, of: id, cancel: false)
+        if mode == .relay, notHandedOn(answer, by: node, id, now: now) { return pump(now: now, view: view) }
         var pause: Duration?
         if answer != .notOwner { wants[id]?.refusals = 0 }
         switch answer {
@@ -80,7 +85,7 @@ extension FetchPlanner {
         var actions: [FetchAction] = []
         if want.localWaiters > 0, want.peerWaiters > 0 {
             // They have other owners to ask, and those could not ask us while we waited for them.
-            want.peerWaiters = 0
+            (want.peerWaiters, want.relayWaiters) = (0, 0)
             actions.append(.failPeers(id, failure))
         }
         wants[id] = want

@@ -10,6 +10,7 @@ extension FetchPlanner {
     mutating func pump(now: Duration, view: some MeshView) -> [FetchAction] {
         var actions: [FetchAction] = []
         var budget = limits.wantsPerPass
+        passSeekers = [:]
         while budget > 0 {
             if let entry = ready.popFirst() {
                 guard isValid(entry) else { continue }
@@ -62,7 +63,9 @@ extension FetchPlanner {
         wants[id]?.ticket = 0
         wants[id]?.lookedAt = now
         guard let want = wants[id] else { return [] }
-        let holders = sources(of: id, want: want, foreground: want.priority == .foreground, now: now, view: view)
+        let known = view.holders(of: id)
+        if let node = relay(of: id, want: want, holders: known, now: now, view: view) { return askToRelay(node, id, now: now) }
+        let holders = sources(of: id, want: want, foreground: want.priority == .foreground, among: known, now: now)
         if let best = holders.best { return ask(best, id, mode: .ifHeld, now: now) }
         if !holders.full.isEmpty { return park(id, at: holders.full, mode: .ifHeld) }
 
@@ -89,6 +92,11 @@ extension FetchPlanner {
         return askToFetch(owner, id, now: now)
     }
 
+    private mutating func askToRelay(_ node: NodeID, _ id: ChunkID, now: Duration) -> [FetchAction] {
+        guard (loads[node]?.waits ?? 0) < limits.waitsPerPeer else { return park(id, at: [node], mode: .relay) }
+        return ask(node, id, mode: .relay, now: now)
+    }
+
     mutating func askToFetch(_ node: NodeID, _ id: ChunkID, now: Duration) -> [FetchAction] {
         guard (loads[node]?.waits ?? 0) < limits.waitsPerPeer else { return park(id, at: [node], mode: .fetch) }
         return ask(node, id, mode: .fetch, now: now)
@@ -102,7 +110,7 @@ extension FetchPlanner {
         for node in nodes {
             switch mode {
             case .ifHeld, .site: loads[node, default: PeerLoad()].transferLine.append(id, ticket: ticket, priority: want.priority)
-            case .fetch: loads[node, default: PeerLoad()].waitLine.append(id, ticket: ticket, priority: want.priority)
+            case .fetch, .relay: loads[node, default: PeerLoad()].waitLine.append(id, ticket: ticket, priority: want.priority)
             }
         }
         return []
@@ -121,7 +129,7 @@ extension FetchPlanner {
         wants[id]?.ticket = 0
         guard let want = wants[id] else { return [] }
         // Somebody may have got it, or begun to, while it stood in line.
-        let holders = sources(of: id, want: want, foreground: true, now: now, view: view)
+        let holders = sources(of: id, want: want, foreground: true, among: view.holders(of: id), now: now)
         let claimed = view.claimant(of: id).map { state(of: $0, for: want, now: now) != .unusable } ?? false
         if holders.best != nil || !holders.full.isEmpty || claimed { return findSource(id, now: now, view: view) }
         if let actions = findAtSites(id, now: now, view: view) { return actions }
@@ -191,9 +199,8 @@ extension FetchPlanner {
     ///
     /// Among equals the chunk itself decides, so that nodes that ask for the same chunks spread over the holders.
     func sources(
-        of id: ChunkID, want: Want, foreground: Bool, now: Duration, view: some MeshView
+        of id: ChunkID, want: Want, foreground: Bool, among holders: [NodeID], now: Duration
     ) -> (best: NodeID?, full: [NodeID]) {
-        let holders = view.holders(of: id)
         guard !holders.isEmpty else { return (nil, []) }
         let places = places(foreground ? .foreground : .prefetch)
         let salt = id.prefix64 ^ me.value.prefix64

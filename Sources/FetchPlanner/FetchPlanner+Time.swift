@@ -7,10 +7,17 @@ extension FetchPlanner {
     public mutating func tick(now: Duration, view: some MeshView) -> [FetchAction] {
         var actions: [FetchAction] = []
         declined = declined.filter { $0.value > now }
+        notSeeking = notSeeking.filter { $0.value > now }
         wakeAt = nil
         // Sorted wherever order shows, so that the same events lead to the same actions.
-        for (node, load) in loads.sorted(by: { $0.key < $1.key }) { lookAfter(node, load, now: now, view: view) }
-        let gone = Set(loads.keys.filter { !view.isLive($0) || isShunned($0, now: now) })
+        var gone: Set<NodeID> = []
+        var inLine: [NodeID] = []
+        for (node, load) in loads {
+            let isLive = view.isLive(node)
+            if !isLive || now < load.shunnedUntil { gone.insert(node) }
+            if !isLive || !load.transferLine.isEmpty || !load.waitLine.isEmpty { inLine.append(node) }
+        }
+        for node in inLine.sorted() { lookAfter(node, isLive: !gone.contains(node) || view.isLive(node), now: now) }
         let endgame = wants.count <= limits.endgameWants
         var overdue: [(id: ChunkID, node: NodeID, tag: RequestTag)] = []
         var slow: [(age: UInt64, id: ChunkID)] = []
@@ -29,7 +36,7 @@ extension FetchPlanner {
                 guard case .peer(let node, let mode, let tag, let since) = attempt else { continue }
                 if (!gone.isEmpty && gone.contains(node)) || isOverdue(want, at: node, mode, since: since, now: now) {
                     overdue.append((id, node, tag))
-                } else if want.priority == .foreground || endgame, want.attempts.count == 1, now - since >= hedgeDelay(node) {
+                } else if want.priority == .foreground || endgame, want.attempts.count == 1, now - since >= hedgeDelay(node, mode) {
                     slow.append((want.age, id))
                 }
             }
@@ -40,21 +47,31 @@ extension FetchPlanner {
             makeReady(id)
         }
         for (_, id) in slow.sorted(by: { $0.age < $1.age }) {
-            guard let want = wants[id], let other = sources(of: id, want: want, foreground: true, now: now, view: view).best else {
-                continue
-            }
+            guard let want = wants[id],
+                let other = sources(of: id, want: want, foreground: true, among: view.holders(of: id), now: now).best
+            else { continue }
             actions += ask(other, id, mode: .ifHeld, now: now)
         }
         for (_, id) in woken.sorted(by: { $0.age < $1.age }) { makeReady(id) }
         for (_, id) in waiting.sorted(by: { $0.age < $1.age }).prefix(limits.wantsPerPass) {
             wants[id]?.lookedAt = now
             // Without a better place it keeps the one in line that it has.
-            guard let want = wants[id], sources(of: id, want: want, foreground: false, now: now, view: view).best != nil else { continue }
+            guard let want = wants[id],
+                sources(of: id, want: want, foreground: false, among: view.holders(of: id), now: now).best != nil
+            else { continue }
             wants[id]?.attempts.removeAll { if case .upstreamQueue = $0 { true } else { false } }
             makeReady(id)
         }
+        actions += leaveSlowRelays(now: now, view: view)
         sweep()
         return actions + pump(now: now, view: view)
+    }
+
+    /// Upstream answers again, here or at another node of the site: what rests since all sources failed is tried at once.
+    public mutating func upstreamIsBack(now: Duration, view: some MeshView) -> [FetchAction] {
+        let resting = wants.filter { $0.value.rounds > 0 && $0.value.isResting }.sorted { $0.value.age < $1.value.age }
+        for (id, _) in resting { makeReady(id) }
+        return pump(now: now, view: view)
     }
 
     /// When `tick` is due at the latest; `nil` while nothing waits.
@@ -67,8 +84,9 @@ extension FetchPlanner {
         return min(regular, max(wakeAt ?? regular, now + .milliseconds(1)))
     }
 
-    private mutating func lookAfter(_ node: NodeID, _ load: PeerLoad, now: Duration, view: some MeshView) {
-        guard view.isLive(node) else {
+    private mutating func lookAfter(_ node: NodeID, isLive: Bool, now: Duration) {
+        guard let load = loads[node] else { return }
+        guard isLive else {
             leaveLines(of: node)
             // What was learnt of a node that has gone would pile up where machines come and go.
             if load.transfers == 0, load.waits == 0, load.shunnedUntil <= now { loads[node] = nil }
@@ -88,14 +106,16 @@ extension FetchPlanner {
         case .site:
             if want.priority == .foreground { return now - since > limits.foregroundSitePatience }
             return now - max(since, loads[node]?.lastReceived ?? .zero) > limits.sitePatience
-        case .fetch: break
+        case .fetch, .relay: break
         }
         if want.priority == .foreground { return now - since > limits.foregroundPatience }
         return now - max(since, loads[node]?.lastReceived ?? .zero) > limits.patience
     }
 
     /// Twice what this peer usually takes, and never less than the first hedge.
-    private func hedgeDelay(_ node: NodeID) -> Duration {
+    private func hedgeDelay(_ node: NodeID, _ mode: AskMode) -> Duration {
+        // How long a chunk is on its way to the one who hands it on says nothing about him.
+        if mode == .relay { return max(limits.relayPatience, arrivalInterval * limits.relayIntervals) }
         guard let load = loads[node] else { return limits.firstHedge }
         return max(limits.firstHedge, load.chunkTime * max(1, load.transfers) * 2)
     }

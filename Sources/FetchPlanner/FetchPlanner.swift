@@ -59,6 +59,20 @@ public struct FetchPlanner: Sendable {
         /// Holders compared for one chunk, and lines that one want stands in.
         public var holdersConsidered = 16
         public var linesPerWant = 4
+        /// Nodes that one node hands a chunk on to, as long as few hold it.
+        public var relayFanOut = 2
+        /// With so many holders, and one for so many that are after a chunk, there are enough to go straight to one of them.
+        public var plentyOfHolders = 16
+        public var seekersPerHolder = 4
+        /// Nodes that wait for one chunk to be handed on; a further one is told to look elsewhere.
+        public var relayWaiters = 32
+        /// Who would not hand a chunk on is left out for it for this long; who is not after the flist's chunks, for all of them.
+        public var relayPassOver: Duration = .seconds(2)
+        public var notSeekingPause: Duration = .milliseconds(300)
+        /// With nothing arriving for this long, and for so many times what lies between two arrivals otherwise, chunks that were to be
+        /// handed on are asked of whoever holds them.
+        public var relayPatience: Duration = .milliseconds(300)
+        public var relayIntervals = 8
         /// A want that stands in line is looked at again after this long: somebody else may hold the chunk meanwhile.
         public var lookAgain: Duration = .seconds(5)
         /// Failures of this site's owners with other sites in one round until a want goes upstream; what is known of other sites may be old.
@@ -106,13 +120,22 @@ public struct FetchPlanner: Sendable {
     var costs = UpstreamCost()
     /// Peers at which a place has become free, whose lines are to be served.
     var freed: [NodeID] = []
+    /// Who is after the chunks of an flist, as of the current pass.
+    var passSeekers: [FlistDigest: Seekers] = [:]
+    /// Nodes that turned out not to be after an flist's chunks, until when that is believed.
+    var notSeeking: [Declined: Duration] = [:]
+    /// When a peer last sent a chunk (or waits began to count), and the smoothed time between two of them.
+    var lastArrival: Duration = .zero
+    var arrivalInterval: Duration = .zero
+    /// Requests to hand a chunk on that are under way.
+    var relays = 0
     /// The earliest end of a rest or of a peer's "busy", since the last `tick`.
     var wakeAt: Duration?
     private(set) var counts: [Int] = [0, 0, 0]
     private var nextTag: UInt64 = 1
     private var nextTicket: UInt64 = 1
     private var nextAge: UInt64 = 1
-    private(set) var peerOnlyWants = 0
+    var peerOnlyWants = 0
 
     public init(me: NodeID, limits: Limits = Limits(), upstreamPlaces: Int = 4) {
         (self.me, self.limits) = (me, limits)
@@ -142,7 +165,7 @@ public struct FetchPlanner: Sendable {
         if let known = wants[id] {
             // Who waits takes on no waiter. So along any chain of waiting nodes the times at which each was taken on grow, and a
             // chain cannot close to a circle, whatever each node believes about the mesh.
-            if known.waitsAtOwner && !known.isAtUpstream { return (.notOwner, []) }
+            if known.waitsAtPeer && !known.isAtUpstream { return (.notOwner, []) }
         } else {
             guard peerOnlyWants < limits.peerWants else { return (.busy, []) }
             guard view.owners(for: flist).contains(me) || view.siteOwners(for: flist).contains(me) else { return (.declined, []) }
@@ -156,10 +179,15 @@ public struct FetchPlanner: Sendable {
 
     /// One waiter gave up; not to be called for those that `fail` or `failPeers` has ended. When it was the last, requests to peers are cancelled; a transfer from upstream that has begun goes on,
     /// since its bytes are paid for.
-    public mutating func abandon(_ id: ChunkID, forPeer: Bool, now: Duration, view: some MeshView) -> [FetchAction] {
+    ///
+    /// - Parameter relayed: the peer had asked by `relay`.
+    public mutating func abandon(
+        _ id: ChunkID, forPeer: Bool, relayed: Bool = false, now: Duration, view: some MeshView
+    ) -> [FetchAction] {
         guard var want = wants[id] else { return [] }
         if forPeer {
             want.peerWaiters = max(0, want.peerWaiters - 1)
+            want.relayWaiters = min(max(0, want.relayWaiters - (relayed ? 1 : 0)), want.peerWaiters)
         } else if want.localWaiters > 0 {
             want.localWaiters -= 1
             if want.localWaiters == 0 { peerOnlyWants += 1 }
@@ -194,7 +222,7 @@ public struct FetchPlanner: Sendable {
 
     // MARK: Inside
 
-    private mutating func enter(_ id: ChunkID, flist: FlistDigest?, priority: FetchPriority, _ change: (inout Want) -> Void) {
+    mutating func enter(_ id: ChunkID, flist: FlistDigest?, priority: FetchPriority, _ change: (inout Want) -> Void) {
         if var want = wants[id] {
             want.flist = want.flist ?? flist
             change(&want)
@@ -224,7 +252,11 @@ public struct FetchPlanner: Sendable {
                 // In this order the owner never sees itself without a waiter, and drops nothing.
                 actions += ask(node, id, mode: .fetch, now: now)
                 actions += drop(tag, of: id, cancel: true)
-            case .peer(_, .ifHeld, _, _), .peer(_, .site, _, _), .upstream: break
+            case .peer(_, .relay, let tag, _):
+                // Who waits for it now goes straight to a holder.
+                actions += drop(tag, of: id, cancel: true)
+                makeReady(id)
+            case .peer, .upstream: break
             }
         }
         return actions
@@ -260,6 +292,9 @@ public struct FetchPlanner: Sendable {
             switch mode {
             case .ifHeld, .site: loads[node, default: PeerLoad()].transfers -= 1
             case .fetch: loads[node, default: PeerLoad()].waits -= 1
+            case .relay:
+                loads[node, default: PeerLoad()].waits -= 1
+                relays -= 1
             }
             if freed.last != node { freed.append(node) }
             return true
@@ -276,6 +311,10 @@ public struct FetchPlanner: Sendable {
         switch mode {
         case .ifHeld, .site: loads[node, default: PeerLoad()].transfers += 1
         case .fetch: loads[node, default: PeerLoad()].waits += 1
+        case .relay:
+            loads[node, default: PeerLoad()].waits += 1
+            if relays == 0 { lastArrival = max(lastArrival, now) }
+            relays += 1
         }
         want.attempts.append(.peer(node, mode: mode, tag: tag, since: now))
         (want.standing, want.ticket) = (.busy, 0)

@@ -17,6 +17,16 @@ public protocol MeshView {
     func awaitsSites(of flist: FlistDigest?) -> Bool
     /// Whether `node` still belongs to the mesh and is not known to be dead, or speaks for another site that can be reached.
     func isLive(_ node: NodeID) -> Bool
+    /// Live nodes of the own site, other than this one, that announce to be after all chunks of `flist`, or many; while this node has
+    /// not been after them for long, also those that may be and have not been heard of yet.
+    func seekers(of flist: FlistDigest) -> Seekers
+    /// Whether this node itself is after all chunks of `flist`.
+    func isSeeking(_ flist: FlistDigest) -> Bool
+}
+
+extension MeshView {
+    public func seekers(of flist: FlistDigest) -> Seekers { Seekers([]) }
+    public func isSeeking(_ flist: FlistDigest) -> Bool { false }
 }
 
 /// A site by itself.

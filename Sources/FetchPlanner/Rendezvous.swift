@@ -17,7 +17,21 @@ public enum Rendezvous {
         candidates.max { (weight(key, $0), $0) < (weight(key, $1), $1) }
     }
 
-    static func weight(_ key: UInt64, _ node: NodeID) -> UInt64 { mix(key ^ mix(node.value.prefix64)) }
+    /// The chunks by the place that `node` has in their ranking, high ones first, within every stretch of `window`: nodes that begin
+    /// at the same moment then begin with different ones.
+    public static func ownFirst(_ chunks: [ChunkID], _ node: NodeID, window: Int) -> [Int] {
+        let part = part(of: node)
+        return stride(from: 0, to: chunks.count, by: max(1, window)).flatMap { start in
+            (start..<min(start + max(1, window), chunks.count)).map { (weight: weight(chunks[$0].prefix64, part: part), index: $0) }
+                .sorted { ($0.weight, $0.index) > ($1.weight, $1.index) }.map(\.index)
+        }
+    }
+
+    static func weight(_ key: UInt64, _ node: NodeID) -> UInt64 { weight(key, part: part(of: node)) }
+
+    /// What of a weight depends on the node alone, and the weight made of it.
+    static func part(of node: NodeID) -> UInt64 { mix(node.value.prefix64) }
+    static func weight(_ key: UInt64, part: UInt64) -> UInt64 { mix(key ^ part) }
 
     /// The finaliser of SplitMix64: every bit of the input changes half of the output's.
     static func mix(_ value: UInt64) -> UInt64 {

@@ -19,7 +19,9 @@ struct Want: Sendable {
     /// Readers and jobs of this node. Zero: only peers wait, and then no other owner is asked, so that no two nodes can wait
     /// for each other.
     var localWaiters = 0
+    /// All peers that wait for it here, and those of them that asked by `relay`.
     var peerWaiters = 0
+    var relayWaiters = 0
     var attempts: [Attempt] = []
     /// Received from this peer and being verified, so that a failure falls back at once.
     var verifying: [RequestTag: NodeID] = [:]
@@ -60,6 +62,8 @@ struct Want: Sendable {
     var isWaitedFor: Bool { localWaiters > 0 || peerWaiters > 0 }
     var isIdle: Bool { attempts.isEmpty && verifying.isEmpty }
 
+    var isResting: Bool { if case .resting = standing { true } else { false } }
+
     /// Whether nothing is under way for it, but it stands in a line or rests.
     var isInLine: Bool {
         switch standing {
@@ -69,9 +73,14 @@ struct Want: Sendable {
         }
     }
 
-    /// Whether the chunk waits at another node that acts as its owner.
-    var waitsAtOwner: Bool {
-        attempts.contains { if case .peer(_, .fetch, _, _) = $0 { true } else { false } }
+    /// Whether the chunk waits at another node that has yet to get it.
+    var waitsAtPeer: Bool {
+        attempts.contains {
+            switch $0 {
+            case .peer(_, let mode, _, _): mode != .ifHeld
+            case .upstream, .upstreamQueue: false
+            }
+        }
     }
     var isAtUpstream: Bool {
         attempts.contains {

@@ -87,7 +87,11 @@ final class PackPipeline {
                     end.tv_sec += 1
                     end.tv_nsec -= 1_000_000_000
                 }
-                if sem_timedwait(ready, &end) == 0 { return results.withLock { $0.outcomes } }
+                if sem_timedwait(ready, &end) == 0 {
+                    // For whoever looks again.
+                    sem_post(ready)
+                    return results.withLock { $0.outcomes }
+                }
                 if errno == ETIMEDOUT { try check() }
             }
         }
@@ -169,10 +173,16 @@ final class PackPipeline {
         while head < batches.count { try deliverOldest() }
     }
 
-    /// Nothing further is stored.
+    /// Nothing further is begun.
     func cancel() {
         shared.isOver.store(true, ordering: .relaxed)
         for task in shared.uploads.withLock({ Array($0.tasks.values) }) { task.cancel() }
+    }
+
+    /// Ends: what is under way ends too before this returns, so that nothing is stored afterwards.
+    func stop() {
+        cancel()
+        for batch in batches[head...] { _ = try? batch.wait {} }
     }
 
     private func send() throws {

@@ -177,9 +177,9 @@ public final class PackSession {
         try files.finish()
     }
 
-    /// Ends the session without an flist; the journal stays for the next run.
+    /// Ends the session without an flist; the journal stays for the next run. Nothing is stored any more once this has returned.
     public func abort() {
-        pipeline.cancel()
+        pipeline.stop()
         pipeline.deliverFinished()
         state.journal?.flush()
         files.abort()

@@ -5,7 +5,7 @@ public import MeshKeys
 public enum GossipDirective: Sendable, Equatable {
     /// One datagram of at most `GossipLimits.datagramBytes`, to be sealed and sent.
     case send(to: NodeAddress, [UInt8])
-    /// A request for `receiveStateRequest` of the node at `address`, too large for datagrams. The answer goes to
+    /// A request for `receiveStateRequest` of the node at `address`, too large for datagrams or to somebody whom none reach. The answer goes to
     /// `receiveStateReply`; when there is none, `stateExchangeFailed` makes the machine try datagrams.
     case exchangeState(with: NodeID, at: NodeAddress, [UInt8])
     case event(GossipEvent)
@@ -35,8 +35,10 @@ public struct GossipCounters: Sendable, Equatable {
     public var membersRefused: UInt64 = 0
     public var contentsRefused: UInt64 = 0
     public var transfersAbandoned: UInt64 = 0
-    /// Datagrams and records that carry this node's own identity but are not its own.
+    /// Datagrams and records under one identity that come from two nodes, or two runs of one.
     public var identityConflicts: UInt64 = 0
+    /// Of these, the ones about this node itself.
+    public var ownIdentityConflicts: UInt64 = 0
     public var refutations: UInt64 = 0
     public var probesFailed: UInt64 = 0
     public var stateExchanges: UInt64 = 0
@@ -44,4 +46,6 @@ public struct GossipCounters: Sendable, Equatable {
     public var foreignDatagrams: UInt64 = 0
     /// Other sites, and what they hold, that were not taken in beyond `GossipLimits.sites`, `siteHoldings` or `siteBitmapBytes`.
     public var sitesRefused: UInt64 = 0
+    /// Suspects that were asked by stream, since no datagram came back.
+    public var streamProbes: UInt64 = 0
 }

@@ -93,12 +93,18 @@ extension GossipMachine {
         // Who doubts is answered at once, also when the doubt is old: the refutation did not get there.
         defer { if let sender, said.state != .alive { answerDoubt(sender) } }
         guard said.incarnation >= me.incarnation else { return }
-        if said.state == .alive { counters.identityConflicts += 1 }
+        if said.state == .alive { noteOwnConflict() }
         // A record of an earlier run, or a doubt: both are overruled by a higher incarnation.
         me.incarnation = min(said.incarnation, 1 << 61) + 1
         counters.refutations += 1
         if said.state == .suspect || said.state == .dead { raiseAwareness(by: 1) }
         queue.put(.member(me.id), message: MemberClaim(.alive, me, by: me.id).message)
+    }
+
+    /// Somebody else speaks under this node's identity.
+    mutating func noteOwnConflict() {
+        counters.identityConflicts += 1
+        counters.ownIdentityConflicts += 1
     }
 
     private mutating func answerDoubt(_ sender: Sender) {

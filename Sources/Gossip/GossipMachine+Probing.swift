@@ -144,6 +144,18 @@ extension GossipMachine {
             return
         }
         apply(MemberClaim(.suspect, member, by: me.id), sender: nil, now)
+        askByStream(probe.target, cost: probe.purpose == .check ? 0 : max(probe.helpers - probe.nacks, 1), now)
+    }
+
+    /// Where datagrams are lost or blocked, streams may pass: the suspect is asked over one. Its answer refutes the suspicion and brings
+    /// what it published meanwhile.
+    private mutating func askByStream(_ id: NodeID, cost: Int, _ now: UInt64) {
+        guard let member = members[id], member.state == .suspect, !isLeaving, streamProbes[member.address] == nil,
+            streamProbes.count < GossipLimits.streamProbes, !isStreamless(member.address, now)
+        else { return }
+        streamProbes[member.address] = cost
+        counters.streamProbes += 1
+        out.append(.exchangeState(with: id, at: member.address, request([id], noStream: false)))
     }
 
     mutating func raiseAwareness(by amount: Int) {
@@ -184,4 +196,9 @@ extension GossipMachine {
         startProbe(node, .check, now)
         return drain()
     }
+}
+
+extension GossipLimits {
+    /// Suspects asked by stream at a time; further ones have datagrams only.
+    static let streamProbes = 8
 }

@@ -49,6 +49,9 @@ extension GossipMachine {
 
     /// The reply to a request made by `exchangeState`.
     public mutating func receiveStateReply(_ bytes: [UInt8], from: NodeAddress, now: UInt64) -> [GossipDirective] {
+        // Who answers by stream shows that this node is well, whatever the datagrams said; and where only streams pass, this node has to
+        // refute as many suspicions as it has itself.
+        if let cost = streamProbes.removeValue(forKey: from) { raiseAwareness(by: -cost - 1) }
         if !bytes.isEmpty { _ = readState(bytes, from: from, limit: GossipLimits.streamStateBytes, isStream: true, now) }
         return drain()
     }
@@ -57,9 +60,10 @@ extension GossipMachine {
     public mutating func stateExchangeFailed(at address: NodeAddress, now: UInt64) -> [GossipDirective] {
         streamless = streamless.filter { now < $0.value }
         if streamless.count < GossipLimits.strangers { streamless[address] = now &+ 60 &* .second }
+        let wasProbe = streamProbes.removeValue(forKey: address) != nil
         // A gateway of another site is asked again, or the other one, in its time.
         let isForeign = book.sites.values.contains { $0.addresses.contains { $0.address == address } }
-        if !isLeaving, !isForeign { requestState(at: address, now) }
+        if !isLeaving, !isForeign, !wasProbe { requestState(at: address, now) }
         return drain()
     }
 
@@ -93,13 +97,13 @@ extension GossipMachine {
         out.append(.exchangeState(with: sender.id, at: sender.address, request(nil, noStream: false)))
     }
 
-    private func isStreamless(_ address: NodeAddress, _ now: UInt64) -> Bool { streamless[address].map { now < $0 } ?? false }
+    func isStreamless(_ address: NodeAddress, _ now: UInt64) -> Bool { streamless[address].map { now < $0 } ?? false }
 
     mutating func requestState(in shares: StateShares, at address: NodeAddress, _ now: UInt64) {
         sendState(request(nil, in: shares, noStream: isStreamless(address, now)), to: address, now)
     }
 
-    private func request(_ nodes: [NodeID]?, in shares: StateShares? = nil, noStream: Bool) -> [UInt8] {
+    func request(_ nodes: [NodeID]?, in shares: StateShares? = nil, noStream: Bool) -> [UInt8] {
         var writer = WireWriter()
         writer.byte(StateKind.request.rawValue)
         writer.byte(
@@ -321,9 +325,7 @@ extension GossipMachine {
         let more = try reader.byte() == 1
         let teller = try reader.node()
         let seen = try reader.byte() == 1 ? try reader.address() : nil
-        if me.address.isUnspecified, let seen, !seen.isUnspecified, let found = NodeAddress(ip: seen.ip, port: me.address.port) {
-            me.address = found
-        }
+        if let seen { hearOwnAddress(seen) }
         let count = try reader.number(upTo: GossipLimits.members + 1)
         isBulk = count > GossipLimits.bulk
         defer { isBulk = false }

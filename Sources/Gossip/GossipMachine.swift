@@ -31,6 +31,8 @@ public struct GossipMachine: Sendable {
     /// Lifeguard's local health: 0 is good; above it this node doubts itself first.
     public internal(set) var awareness = 0
     public internal(set) var isLeaving = false
+    /// The others cannot reach this node where they look for it.
+    var isAddressLost = false
 
     var random: SplitMix64
     /// Live others in the order in which they are probed.
@@ -50,17 +52,19 @@ public struct GossipMachine: Sendable {
     var strangers: [NodeID: UInt64] = [:]
     /// Where the stream did not work lately, and until when that is remembered.
     var streamless: [NodeAddress: UInt64] = [:]
+    /// Suspects that are being asked by stream, with what their probe cost this node's awareness.
+    var streamProbes: [NodeAddress: Int] = [:]
     var joinAddresses: [NodeAddress] = []
     var joinDelay: UInt64 = 0
     var rounds = 0
-    /// From one comparison of states to the next; grows up to the configured interval.
-    var exchangePause: UInt64 = .second
-    /// What may be spent on content; see `GossipConfiguration.contentBytesPerSecond`.
-    var contentBudget: ContentBudget
     /// Other sites.
     var book = SiteBook()
     /// Stands for this node's site in the head of every datagram.
     let siteTag: [UInt8]
+    /// From one comparison of states to the next; grows up to the configured interval.
+    var exchangePause: UInt64 = .second
+    /// What may be spent on content; see `GossipConfiguration.contentBytesPerSecond`.
+    var contentBudget: ContentBudget
 
     var nextProbe: UInt64
     var nextGossip: UInt64
@@ -150,7 +154,7 @@ public struct GossipMachine: Sendable {
             let sender = Sender(
                 id: try reader.node(), epoch: try reader.number(), version: try reader.number(), address: from)
             if sender.id == me.id {
-                if sender.epoch != me.epoch { counters.identityConflicts += 1 }
+                if sender.epoch != me.epoch { noteOwnConflict() }
                 return []
             }
             guard try reader.raw(siteTag.count) == siteTag else {

@@ -114,6 +114,9 @@ public final class GossipTransport: Sendable {
     /// Where datagrams are received, with the real port; `nil` before `run()` got that far.
     public var localAddress: NodeAddress? { state.withLock { $0.localAddress } }
 
+    /// Whether this node was told where others may be: seeds, or to look for them on the LAN.
+    public var looksForOthers: Bool { configuration.multicast || !configuration.seeds.isEmpty }
+
     /// A connection to the node was refused or timed out.
     public func noteUnreachable(_ node: NodeID) { perform { $0.noteUnreachable(node, now: $1) } }
 
@@ -137,6 +140,7 @@ public final class GossipTransport: Sendable {
             tasks.addTask { await self.resolveSeeds() }
             if configuration.multicast { tasks.addTask { await self.discover() } }
             tasks.addTask { await self.exchangeStates() }
+            tasks.addTask { await self.watchAddress() }
         }
         perform { $0.leave(now: $1) }
         // Not a task's sleep, which a cancelled task doesn't get.

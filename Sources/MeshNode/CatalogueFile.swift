@@ -18,6 +18,7 @@ final class CatalogueFile: Sendable {
                 vouched INTEGER NOT NULL, pinned INTEGER NOT NULL);
             CREATE TABLE IF NOT EXISTS job (id TEXT PRIMARY KEY, digest BLOB NOT NULL, scope TEXT NOT NULL, copies INTEGER NOT NULL,
                 pin INTEGER NOT NULL);
+            CREATE TABLE IF NOT EXISTS goal (digest BLOB PRIMARY KEY, version INTEGER NOT NULL, copies INTEGER NOT NULL);
             """)
         state = Mutex(State(database: database))
     }
@@ -94,6 +95,43 @@ final class CatalogueFile: Sendable {
             let delete = try state.database.prepare("DELETE FROM job WHERE id = ?")
             delete.bind(text: id, at: 1)
             try delete.run()
+        }
+    }
+
+    /// Standing goals, ended ones included.
+    func goals() throws -> [FlistDigest: KeepGoal] {
+        try state.withLock { state in
+            let rows = try state.database.prepare("SELECT digest, version, copies FROM goal")
+            var out: [FlistDigest: KeepGoal] = [:]
+            while try rows.step() {
+                guard let digest = rows.bytes(0).flatMap({ Bytes32($0) }), let version = rows.integer(1), let copies = rows.integer(2)
+                else {
+                    continue
+                }
+                out[FlistDigest(digest)] = KeepGoal(version: UInt64(clamping: version), copies: UInt8(clamping: copies))
+            }
+            return out
+        }
+    }
+
+    /// Replaces all of them.
+    func save(_ goals: [FlistDigest: KeepGoal]) throws {
+        try state.withLock { state in
+            try state.database.execute("BEGIN IMMEDIATE")
+            do {
+                try state.database.execute("DELETE FROM goal")
+                for (digest, goal) in goals {
+                    let insert = try state.database.prepare("INSERT INTO goal VALUES (?, ?, ?)")
+                    insert.bind(blob: digest.value.bytes, at: 1)
+                    insert.bind(Int(clamping: goal.version), at: 2)
+                    insert.bind(Int(goal.copies), at: 3)
+                    try insert.run()
+                }
+                try state.database.execute("COMMIT")
+            } catch {
+                try? state.database.execute("ROLLBACK")
+                throw error
+            }
         }
     }
 }

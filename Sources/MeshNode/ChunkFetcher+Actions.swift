@@ -83,7 +83,8 @@ extension ChunkFetcher {
             answered(tag, chunk, node, .received)
             parts.threads.start { [self] in
                 if let chunk = Chunk(verifying: buffer, as: chunk) {
-                    arrived(chunk, from: mode == .site ? .site : .peer)
+                    pass(on: chunk)
+                    parts.disk.start { [self] in arrived(chunk, from: mode == .site ? .site : .peer) }
                 } else {
                     parts.counters.blame(node)
                     parts.logger.warning(
@@ -137,14 +138,15 @@ extension ChunkFetcher {
                         return chunk
                     }
                 }
-                if parts.upstream.noteSuccess() { parts.profileChanged() }
+                if parts.upstream.noteSuccess() { upstreamIsBack() }
                 if let flist { parts.upstream.noteAnswer(of: flist) }
                 state.withLock { if $0.upstream[chunk]?.turn == turn { $0.upstream[chunk] = nil } }
-                await parts.threads.run { [self] in arrived(verified, from: .upstream) }
+                pass(on: verified)
+                await parts.disk.run { [self] in arrived(verified, from: .upstream) }
             } catch {
                 switch error {
                 case .missing:
-                    if parts.upstream.noteSuccess() { parts.profileChanged() }
+                    if parts.upstream.noteSuccess() { upstreamIsBack() }
                     if let flist { parts.upstream.noteAnswer(of: flist) }
                     upstreamEnded(chunk, turn, .missing)
                 case .cancelled: upstreamEnded(chunk, turn, .failed("cancelled"))
@@ -165,6 +167,18 @@ extension ChunkFetcher {
             }
         }
         state.withLock { if $0.upstream[chunk]?.turn == turn { $0.upstream[chunk]?.task = task } }
+    }
+
+    /// Upstream answers here again after it had failed: the others are told, and what waits need not wait longer.
+    private func upstreamIsBack() {
+        parts.profileChanged()
+        goOn()
+    }
+
+    /// Upstream answers here or at another node of the site again.
+    func goOn() {
+        returns.add(1, ordering: .relaxed)
+        step { state, now, view in state.outbox += state.planner.upstreamIsBack(now: now, view: view) }
     }
 
     private func upstreamEnded(_ chunk: ChunkID, _ turn: UInt64, _ answer: UpstreamAnswer) {
@@ -188,10 +202,12 @@ extension ChunkFetcher {
 
 extension ChunkMode {
     init(_ mode: AskMode) {
-        switch mode {
-        case .ifHeld: self = .ifHeld
-        case .fetch: self = .fetch
-        case .site: self = .site
-        }
+        self =
+            switch mode {
+            case .ifHeld: .ifHeld
+            case .fetch: .fetch
+            case .site: .site
+            case .relay: .relay
+            }
     }
 }

@@ -13,45 +13,58 @@ extension ChunkFetcher {
     static let descriptorPause: Duration = .milliseconds(500)
 
     /// On an I/O thread of the exchange.
-    func serve(_ id: ChunkID, _ mode: ChunkMode, flist: FlistDigest?, priority: FetchPriority, to responder: PeerResponder) {
-        guard parts.store.contains(id) else { return notHeld(id, mode, flist: flist, priority: priority, responder) }
+    func serve(
+        _ id: ChunkID, _ mode: ChunkMode, flist: FlistDigest?, priority: FetchPriority, to responder: PeerResponder, of peer: NodeID
+    ) {
+        guard parts.store.contains(id) else { return notHeld(id, mode, flist: flist, priority: priority, responder, peer) }
         parts.threads.start { [self] in
             let open: OpenChunk?
             // Held, but out of descriptors: looking for it elsewhere would lead back here.
             do { open = try parts.store.open(id) } catch { return responder.busy(retryAfter: Self.descriptorPause) }
-            guard let open else { return notHeld(id, mode, flist: flist, priority: priority, responder) }
+            guard let open else { return notHeld(id, mode, flist: flist, priority: priority, responder, peer) }
             guard let descriptor = open.duplicate() else { return responder.busy(retryAfter: Self.descriptorPause) }
             parts.counters.add { if mode == .site { $0.toSites.add(open.size) } else { $0.toPeers.add(open.size) } }
             responder.sendFile(descriptor, length: open.size)
         }
     }
 
-    private func notHeld(_ id: ChunkID, _ mode: ChunkMode, flist: FlistDigest?, priority: FetchPriority, _ responder: PeerResponder) {
-        guard mode == .fetch else { return responder.missing() }
+    private func notHeld(
+        _ id: ChunkID, _ mode: ChunkMode, flist: FlistDigest?, priority: FetchPriority, _ responder: PeerResponder, _ peer: NodeID
+    ) {
+        switch mode {
+        case .ifHeld: return responder.missing()
+        case .relay: return join(id, mode, flist: flist, priority: priority, responder, peer)
+        case .fetch: break
+        }
         if let flist, parts.flists.entry(flist) == nil, !parts.upstream.hasWay(for: flist) {
             let grace = priority == .foreground ? Self.unknownFlistGraceForReads : Self.unknownFlistGrace
             let isKept = state.withLock { state in
                 guard state.early.count < Self.maxEarlyRequests else { return false }
                 state.early[responder.id] = EarlyRequest(
-                    chunk: id, flist: flist, priority: priority, responder: responder, until: parts.clock.now + grace)
+                    chunk: id, flist: flist, priority: priority, responder: responder, peer: peer, until: parts.clock.now + grace)
                 return true
             }
             if isKept { parts.wakeTicker() } else { responder.refused(.declined) }
             return
         }
-        join(id, flist: flist, priority: priority, responder)
+        join(id, mode, flist: flist, priority: priority, responder, peer)
     }
 
-    private func join(_ id: ChunkID, flist: FlistDigest?, priority: FetchPriority, _ responder: PeerResponder) {
+    private func join(
+        _ id: ChunkID, _ mode: ChunkMode, flist: FlistDigest?, priority: FetchPriority, _ responder: PeerResponder, _ peer: NodeID
+    ) {
         enum Outcome { case joined, held, busy, notOwner, declined }
         let outcome: Outcome = step { state, now, view in
             if parts.store.contains(id) { return .held }
-            let (answer, actions) = state.planner.wantForPeer(id, flist: flist, priority: priority, now: now, view: view)
+            let (answer, actions) =
+                mode == .relay
+                ? state.planner.wantToRelay(id, flist: flist, to: peer, now: now, view: view)
+                : state.planner.wantForPeer(id, flist: flist, priority: priority, now: now, view: view)
             state.outbox += actions
             switch answer {
             case .joined:
                 state.responders[id, default: []].append(responder)
-                state.asked[responder.id] = id
+                state.asked[responder.id] = (id, mode == .relay)
                 return .joined
             case .busy: return .busy
             case .notOwner: return .notOwner
@@ -60,7 +73,7 @@ extension ChunkFetcher {
         }
         switch outcome {
         case .joined: parts.wakeTicker()
-        case .held: serve(id, .fetch, flist: flist, priority: priority, to: responder)
+        case .held: serve(id, mode, flist: flist, priority: priority, to: responder, of: peer)
         case .busy: responder.busy(retryAfter: .milliseconds(200))
         case .notOwner: responder.refused(.notOwner)
         case .declined: responder.refused(.declined)
@@ -74,16 +87,18 @@ extension ChunkFetcher {
             for request in early { state.early[request.responder.id] = nil }
             return early
         }
-        for request in early { serve(request.chunk, .fetch, flist: digest, priority: request.priority, to: request.responder) }
+        for request in early {
+            serve(request.chunk, .fetch, flist: digest, priority: request.priority, to: request.responder, of: request.peer)
+        }
     }
 
     func cancelled(_ id: PeerResponder.ID) {
         step { state, now, view in
             state.early[id] = nil
-            guard let chunk = state.asked.removeValue(forKey: id) else { return }
+            guard let (chunk, relayed) = state.asked.removeValue(forKey: id) else { return }
             state.responders[chunk]?.removeAll { $0.id == id }
             if state.responders[chunk]?.isEmpty == true { state.responders[chunk] = nil }
-            state.outbox += state.planner.abandon(chunk, forPeer: true, now: now, view: view)
+            state.outbox += state.planner.abandon(chunk, forPeer: true, relayed: relayed, now: now, view: view)
         }
     }
 }

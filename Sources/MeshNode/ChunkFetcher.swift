@@ -43,6 +43,7 @@ final class ChunkFetcher: Sendable {
         let flist: FlistDigest?
         let priority: FetchPriority
         let responder: PeerResponder
+        let peer: NodeID
         let until: Duration
     }
 
@@ -50,7 +51,7 @@ final class ChunkFetcher: Sendable {
         var planner: FetchPlanner
         var waiters: [ChunkID: [Waiter]] = [:]
         var responders: [ChunkID: [PeerResponder]] = [:]
-        var asked: [PeerResponder.ID: ChunkID] = [:]
+        var asked: [PeerResponder.ID: (chunk: ChunkID, relayed: Bool)] = [:]
         var early: [PeerResponder.ID: EarlyRequest] = [:]
         /// Requests to peers that have not ended; without an id while it is being handed to the exchange.
         var sent: [RequestTag: RequestID?] = [:]
@@ -72,6 +73,8 @@ final class ChunkFetcher: Sendable {
 
     let parts: NodeParts
     let state: Mutex<State>
+    /// Times that upstream was found to answer again.
+    let returns = Atomic<UInt64>(0)
     let exchange: LateExchange
 
     init(parts: NodeParts, exchange: LateExchange) {
@@ -166,14 +169,25 @@ final class ChunkFetcher: Sendable {
 
     // MARK: Arrivals
 
-    /// A chunk is here: stores it, tells the site, wakes everybody. Blocking: on a worker thread.
+    /// A chunk is here: the peers that wait for it need not wait for this node's disk.
+    func pass(on chunk: Chunk) {
+        let responders = state.withLock { state in
+            let responders = state.responders.removeValue(forKey: chunk.id) ?? []
+            for responder in responders { state.asked[responder.id] = nil }
+            return responders
+        }
+        answer(responders, with: chunk, isStored: false)
+    }
+
+    /// A chunk is here: stores it, tells the site, wakes everybody. Blocking: on a thread for the disk.
     func arrived(_ chunk: Chunk, from origin: ChunkOrigin) {
         let outcome = parts.store.insert(chunk)
         var isStored = true
         if case .notStored(let reason) = outcome {
             isStored = false
             parts.counters.add { $0.notStored += 1 }
-            parts.logger.warning("chunk used without storing it", metadata: ["reason": "\(reason)"])
+            // The cache tells it, once.
+            parts.logger.debug("chunk used without storing it", metadata: ["reason": "\(reason)"])
         }
         parts.counters.arrived(from: origin, bytes: chunk.byteCount)
         if isStored { parts.announceHolding(of: chunk.id) }

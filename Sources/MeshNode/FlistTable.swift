@@ -19,6 +19,13 @@ final class FlistTable: Sendable {
 
     private let entries = Mutex<[FlistDigest: Entry]>([:])
     private let openings = Atomic(0)
+    /// Jobs of this node that are after an flist's chunks.
+    private struct Seeking {
+        var forAll = 0
+        var forSome = 0
+        var since: Duration
+    }
+    private let seeking = Mutex<[FlistDigest: Seeking]>([:])
 
     /// Whether any flist is being made known at this moment.
     var isOpening: Bool { openings.load(ordering: .relaxed) > 0 }
@@ -89,6 +96,25 @@ final class FlistTable: Sendable {
     /// The one that a user here opened last by the URL that the key stands for.
     func find(urlKey key: UInt64) -> Entry? {
         all.filter { entry in entry.record.url.map { FlistOpener.key(ofURL: $0) == key } ?? false }.max { $0.openedAt < $1.openedAt }
+    }
+
+    /// Whether a job of this node gets every chunk of the flist.
+    func isSeekingAll(of digest: FlistDigest) -> Bool { seeking.withLock { ($0[digest]?.forAll ?? 0) > 0 } }
+
+    /// For how long a job of this node has been after the flist's chunks; `nil` when none is.
+    func seekingAge(of digest: FlistDigest, now: Duration) -> Duration? { seeking.withLock { $0[digest].map { now - $0.since } } }
+
+    /// A job that gets all chunks of the flist for this node, or some, begins or ends.
+    /// - Returns: whether it is the first to begin, or the last to end.
+    func noteSeeking(_ digest: FlistDigest, all: Bool, _ begins: Bool, now: Duration) -> Bool {
+        seeking.withLock { seeking in
+            var jobs = seeking[digest] ?? Seeking(since: now)
+            let wasNone = jobs.forAll + jobs.forSome == 0
+            if all { jobs.forAll += begins ? 1 : -1 } else { jobs.forSome += begins ? 1 : -1 }
+            let isNone = jobs.forAll + jobs.forSome == 0
+            seeking[digest] = isNone ? nil : jobs
+            return wasNone != isNone
+        }
     }
 
     /// In which flists the chunk stands, and where.

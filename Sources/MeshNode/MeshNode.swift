@@ -32,6 +32,7 @@ public final class MeshNode: Service {
     let fetcher: ChunkFetcher
     let opener: FlistOpener
     let prefetcher: Prefetcher
+    let keeper: GoalKeeper
     let exchange: PeerExchange
     let files: FlistFiles
     let catalogue: CatalogueFile
@@ -55,7 +56,8 @@ public final class MeshNode: Service {
             ChunkStoreConfiguration(
                 directory: configuration.cache.dir, maxBytes: Int64(clamping: configuration.cache.maxSize),
                 minFree: configuration.cache.minFree.floor,
-                isLastCopyAtSite: { late.value?.isLastCopyAtSite($0) ?? false }, onRemoved: { late.value?.removed($0) }), logger: logger)
+                custody: { late.value?.custody(of: $0, isLeaving: $1) ?? .kept }, onRemoved: { late.value?.announce($0) },
+                onOffer: { late.value?.announce($0) }), logger: logger)
         let identity = try Self.identity(in: configuration.cache.dir)
         files = try FlistFiles(directory: configuration.cache.dir + "/flists")
         catalogue = try Self.openCatalogue(configuration.cache.dir + "/catalogue.db", logger: logger)
@@ -82,6 +84,7 @@ public final class MeshNode: Service {
             upstreamConcurrency: Setting(configuration.upstream.concurrency), ticker: Wakeup(), logger: logger)
         fetcher = ChunkFetcher(parts: parts, exchange: exchangeHandle)
         prefetcher = Prefetcher(parts: parts, fetcher: fetcher, catalogue: catalogue)
+        keeper = GoalKeeper(parts: parts, fetcher: fetcher, prefetcher: prefetcher, catalogue: catalogue)
 
         let rate = ReceiveRate()
         let curl = CurlMulti(rate: rate)
@@ -151,27 +154,48 @@ public final class MeshNode: Service {
         await opener.restore()
         isRestored.value = true
         await prefetcher.restore()
+        await keeper.run { [opener] in try await opener.openForPeers($0) }
     }
 
     /// Reacts to what happens in the mesh.
     private func followMesh() async {
+        // A refuted suspicion is no news to people.
+        var gone: Set<NodeID> = []
+        var reaching: [NodeID: Bool] = [:]
         for await event in parts.gossip.events {
             switch event {
             case .joined(let member): log("peer joined", member)
-            case .alive(let member): log("peer is back", member)
+            case .alive(let member): if gone.remove(member.id) != nil { log("peer is back", member) }
             case .suspect(let member): parts.logger.debug("peer is suspected", metadata: ["peer": "\(member.name)"])
             case .dead(let member):
                 log("peer is dead", member)
+                gone.insert(member.id)
                 exchange.disconnect(member.id)
-            case .left(let member): log("peer left", member)
+            case .left(let member):
+                log("peer left", member)
+                gone.insert(member.id)
             case .updated: break
             // By far the most frequent. Wants that a new holder can serve look again by themselves in a moment (FetchPlanner.tick).
             case .availabilityChanged: continue
-            case .factsChanged: prefetcher.joinOthers { [opener] in try await opener.openForPeers($0) }
+            case .factsChanged(let node):
+                if upstreamIsBack(at: node, &reaching) { fetcher.goOn() }
+                prefetcher.joinOthers { [opener] in try await opener.openForPeers($0) }
+                keeper.wake()
             }
             fetcher.tick()
             siteUpstream.share(among: parts.fetchingNodes)
         }
+    }
+
+    /// - Parameter reaching: what was known of the members.
+    private func upstreamIsBack(at node: NodeID, _ reaching: inout [NodeID: Bool]) -> Bool {
+        let reaches = parts.gossip.read { machine, _ in
+            guard let member = machine.members[node], member.state.isLive, member.site == machine.me.site else { return false }
+            return machine.profile(of: node)?.reachesUpstream ?? false
+        }
+        if reaching.count > parts.gossip.members().count { reaching = [:] }
+        defer { reaching[node] = reaches }
+        return reaches && reaching[node] == false
     }
 
     private func log(_ line: Logger.Message, _ member: Member) {
@@ -182,6 +206,7 @@ public final class MeshNode: Service {
     /// Gives the planner its time, and tells the site what was pulled.
     private func keepTime() async {
         var nextProfile = parts.clock.now + Self.profileInterval
+        var identityWatch = IdentityWatch()
         while !Task.isCancelled {
             let now = parts.clock.now
             let due = min(fetcher.nextTick ?? now + Self.tick, nextProfile)
@@ -191,6 +216,7 @@ public final class MeshNode: Service {
             fetcher.tick()
             if parts.clock.now >= nextProfile {
                 parts.profileChanged()
+                identityWatch.look(parts.gossip.counters().machine.ownIdentityConflicts, parts.logger)
                 nextProfile = parts.clock.now + Self.profileInterval
             }
         }

@@ -20,6 +20,9 @@ extension MeshNode {
         text.gauge("cache_chunks", "Chunks in the cache.", Double(stats.cache.chunks))
         text.counter("cache_evicted_total", "Chunks evicted.", stats.cache.evictedChunks)
         text.counter("cache_not_stored_total", "Chunks used without being stored.", values.notStored)
+        text.counter(
+            "cache_vanished_total", "Chunks whose files were gone or changed when they were needed.",
+            UInt64(parts.store.statistics.vanished))
         text.family("chunks_total", "counter", "Chunks by where they came from.")
         for (origin, source) in [
             ("local", values.local), ("peers", values.peers), ("sites", values.sites), ("upstream", values.upstream),
@@ -65,6 +68,14 @@ extension MeshNode {
         ] {
             text.value("gossip_dropped_total", Double(count), labels: ["reason": reason])
         }
+        text.counter("gossip_probes_failed_total", "Probes that nobody answered in time.", gossip.machine.probesFailed)
+        text.counter("gossip_stream_probes_total", "Suspects asked over TCP, since no datagram came back.", gossip.machine.streamProbes)
+        text.counter("gossip_refutations_total", "Times that this node was doubted and said that it lives.", gossip.machine.refutations)
+        text.counter(
+            "gossip_identity_conflicts_total", "Messages under one identity that came from two machines.",
+            gossip.machine.identityConflicts)
+        text.counter("standstills_total", "Times that the process stood still for seconds.", parts.standstill.count)
+        text.counter("log_left_out_total", "Log lines left out because their like had been written often enough.", RepeatLimit.leftOut)
         text.gauge("uptime_seconds", "Seconds since the daemon started.", stats.uptimeSeconds)
         return text.text
     }

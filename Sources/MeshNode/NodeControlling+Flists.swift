@@ -24,8 +24,21 @@ extension MeshNode {
 
     public func forget(_ flist: String) async throws(NodeError) -> KnownFlist {
         let entry = try await known(flist)
+        // Whoever took part in keeping it would be given it again.
+        try await keeper.set(0, for: entry.record.digest)
         await prefetcher.cancelAll(of: entry.record.digest)
         await opener.close(entry.record.digest)
+        return entry.shown
+    }
+
+    public func unkeep(_ flist: String) async throws(NodeError) -> KnownFlist {
+        let entry = try await known(flist)
+        guard keeper.goals[entry.record.digest] != nil else {
+            throw .notFound("the site keeps no number of copies of \(entry.record.name)")
+        }
+        try await keeper.set(0, for: entry.record.digest)
+        // A prefetch that still makes them is part of it.
+        await prefetcher.cancelAll(of: entry.record.digest)
         return entry.shown
     }
 
@@ -64,6 +77,7 @@ extension MeshNode {
             }
             if only!.isEmpty { throw .notFound("no file of \(entry.record.name) with content matches \(patterns.joined(separator: ", "))") }
         }
+        if request.copies != nil { try await keeper.set(UInt8(clamping: copies), for: entry.record.digest) }
         let job = try await prefetcher.start(entry, scope: scope, copies: copies, pin: request.pin ?? false, only: only)
         parts.wakeTicker()
         return await shown(job)
@@ -96,6 +110,12 @@ extension MeshNode {
             }
         }
         let mean = count == 0 ? ChunkLimits.blockBytes : Int(held) / count
+        if prefetch.wantsCopies, job.copies > 1 {
+            let nodes = parts.gossip.siteMembers.count + 1
+            if nodes < job.copies {
+                job.note = "the site has \(nodes) \(nodes == 1 ? "node" : "nodes"): it keeps \(nodes) until more come"
+            }
+        }
         let isWhole = count == entry.flist.chunks.count && job.chunks == count
         job.bytes = isWhole ? held : UInt64(job.chunks * mean)
         job.doneBytes = job.doneChunks == job.chunks ? job.bytes : UInt64(job.doneChunks * mean)

@@ -37,7 +37,8 @@ extension MeshNode: NodeControl {
             site: site,
             errors: .init(
                 verifyFailed: values.verifyFailedPeers + values.verifyFailedUpstream + UInt64(clamping: store.torn),
-                peerTimeouts: traffic.values.reduce(0) { $0 + $1.failures }, upstreamErrors: UInt64(clamping: upstream.failureCount)),
+                peerTimeouts: traffic.values.reduce(0) { $0 + $1.failures + $1.timeouts },
+                upstreamErrors: UInt64(clamping: upstream.failureCount)),
             upstreams: upstreams)
     }
 
@@ -62,7 +63,7 @@ extension MeshNode: NodeControl {
     }
 
     /// Held chunks, their stored bytes, and the mean size.
-    private func sizes(of flist: OpenFlist) -> (chunks: Int, bytes: UInt64, mean: Int) {
+    func sizes(of flist: OpenFlist) -> (chunks: Int, bytes: UInt64, mean: Int) {
         var chunks = 0
         var bytes: UInt64 = 0
         for chunk in flist.chunks {
@@ -102,23 +103,7 @@ extension MeshNode: NodeControl {
         return Status(flists: shown, jobs: prefetcher.jobs.filter { flist == nil || digests.contains($0.digest) })
     }
 
-    private func status(_ entry: FlistTable.Entry) -> Status.Flist {
-        let count = entry.flist.chunks.count
-        let held = sizes(of: entry.flist)
-        let copies = parts.gossip.read { machine, _ in machine.copies(of: entry.record.digest, site: machine.me.site) } ?? []
-        let atSite = copies.prefix(count).count { $0 > 0 }
-        return Status.Flist(
-            name: entry.record.name, digest: entry.record.digest.hex, chunks: count,
-            bytes: held.bytes + UInt64((count - held.chunks) * held.mean),
-            pinned: entry.record.isPinned,
-            node: .init(chunks: held.chunks, bytes: held.bytes, complete: held.chunks == count, missing: count - held.chunks),
-            site: .init(
-                chunks: atSite, complete: atSite == count, minCopies: copies.count < count ? 0 : Int(copies.min() ?? 0),
-                missing: count - atSite),
-            upstream: upstreamStatus(entry.record.digest), signature: entry.record.signature?.shown)
-    }
-
-    private func upstreamStatus(_ flist: FlistDigest) -> Status.Flist.Upstream {
+    func upstreamStatus(_ flist: FlistDigest) -> Status.Flist.Upstream {
         guard parts.upstream.hasWay(for: flist) else {
             return .init(reachable: false, error: "the flist has no route that may be used on this node")
         }

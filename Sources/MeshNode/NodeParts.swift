@@ -27,12 +27,18 @@ struct NodeParts: Sendable {
     /// Requests that the whole site may keep open at upstream.
     let upstreamConcurrency: Setting<Int>
     let ticker: Wakeup
+    let standstill = Standstill()
     let logger: Logger
+    /// For storing chunks: a slow disk holds up neither what is verified nor what is sent.
+    let disk = BlockingThreads(count: 2)
+    /// Copies that the site keeps of flists.
+    let goals = GoalTable()
 
     /// The mesh as the planner sees it now.
     var view: SiteView {
-        SiteView(
-            gossip: gossip, flists: flists, upstream: upstream, others: sites, me: identity.id, now: clock.now,
+        let now = clock.now
+        return SiteView(
+            gossip: gossip, flists: flists, upstream: upstream, others: sites, me: identity.id, now: now, isFresh: standstill.isFresh(now),
             wake: { [ticker] in ticker.wake() })
     }
 
@@ -49,20 +55,20 @@ struct NodeParts: Sendable {
         }
     }
 
-    /// Tells the mesh whether the chunk is here. Comings and goings of one chunk may overlap: looked at again after it was told, so
+    /// Tells the mesh whether the chunk is here, and others may count on it. Comings and goings of one chunk may overlap: looked at again after it was told, so
     /// that the last word is right.
     func announceHolding(of chunk: ChunkID) {
         let places = flists.places(of: chunk)
         guard !places.isEmpty else { return }
         var isHeld: Bool
         repeat {
-            isHeld = store.contains(chunk)
+            isHeld = store.isOffered(chunk)
             gossip.change { [isHeld] machine, _ in
                 for (digest, index) in places {
                     if isHeld { machine.setHave(digest, [index]) } else { machine.clearHave(digest, [index]) }
                 }
             }
-        } while store.contains(chunk) != isHeld
+        } while store.isOffered(chunk) != isHeld
     }
 
     /// Tells the site whether this node reaches upstream and may ask other sites, and what it pulled.

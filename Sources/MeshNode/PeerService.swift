@@ -25,7 +25,7 @@ final class PeerService: PeerRequestHandler {
         switch request.kind {
         case .chunk(let id, .site, let flist) where !parts.store.contains(id):
             relay.serve(id, flist: flist, priority: request.priority, to: responder)
-        case .chunk(let id, let mode, let flist): fetcher.serve(id, mode, flist: flist, priority: request.priority, to: responder)
+        case .chunk(let id, let mode, let flist): fetcher.serve(id, mode, flist: flist, priority: request.priority, to: responder, of: peer)
         case .flistPiece(let digest, let offset, let length): sendPiece(of: digest, offset, length, responder)
         case .message(let kind, let payload): answer(kind, payload, from: peer, responder)
         }

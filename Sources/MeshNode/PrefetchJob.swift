@@ -26,6 +26,9 @@ final class PrefetchJob: Sendable {
         progress = Mutex(Progress(job: job, startedAt: now))
     }
 
+    /// Made copies for the site.
+    var wantsCopies: Bool { read { $0.job.scope == .site } }
+
     func read<R: Sendable>(_ body: (Progress) -> R) -> R { progress.withLock { body($0) } }
     func change(_ body: (inout Job) -> Void) { progress.withLock { body(&$0.job) } }
     /// The task that does it; one that comes after the end is cancelled.

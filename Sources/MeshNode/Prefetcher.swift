@@ -133,6 +133,15 @@ final class Prefetcher: Sendable {
         }
     }
 
+    /// Whether a prefetch for the site or for all is under way here for the flist.
+    func fills(_ digest: FlistDigest) -> Bool {
+        state.withLock { state in
+            (state.jobs.values.filter { $0.digest == digest } + [state.participations[digest]].compactMap { $0 }).contains { job in
+                job.read { $0.job.state == .running && $0.job.scope != .node }
+            }
+        }
+    }
+
     func cancelAll(of digest: FlistDigest) async {
         let (jobs, participation) = state.withLock { state in
             (state.jobs.values.filter { $0.digest == digest }, state.participations.removeValue(forKey: digest))
@@ -175,6 +184,8 @@ final class Prefetcher: Sendable {
         }
         var pause = Self.firstPause
         let goal = PrefetchGoal(parts: parts, flist: flist, scope: scope, copies: copies, only: only)
+        seek(goal, true)
+        defer { seek(goal, false) }
         while !Task.isCancelled {
             let failures = await pass(job, goal)
             guard !Task.isCancelled else { break }
@@ -187,15 +198,28 @@ final class Prefetcher: Sendable {
             }
             if failures.total == 0 {
                 // Copies for the site are made anew when a node that had them goes, for as long as the job is announced.
-                if scope == .node || (job.isParticipation && scope == .all) { return await finish(job, .done) }
+                if scope == .node || (job.isParticipation && scope == .all) {
+                    // What was evicted meanwhile is fetched again, as often as that makes sense.
+                    if await parts.threads.run({ goal.mine().isEmpty }) { return await finish(job, .done) }
+                    continue
+                }
                 if await othersAreDone(job, goal) { return await finish(job, .done) }
                 continue
             }
             job.change { $0.error = failures.line }
-            try? await Task.sleep(for: pause)
+            await rest(pause)
             pause = min(pause * 2, Self.longestPause)
         }
         await finish(job, .cancelled, error: "cancelled")
+    }
+
+    /// Waits before the next attempt, but no longer than until upstream answers again.
+    private func rest(_ pause: Duration) async {
+        let returns = fetcher.returns.load(ordering: .relaxed)
+        let end = parts.clock.now + pause
+        while parts.clock.now < end, fetcher.returns.load(ordering: .relaxed) == returns {
+            do { try await Task.sleep(for: Self.look) } catch { return }
+        }
     }
 
     struct Failures: Sendable {
@@ -208,7 +232,7 @@ final class Prefetcher: Sendable {
     /// Gets every chunk that the goal gives to this node, in the order of the flist.
     private func pass(_ job: PrefetchJob, _ goal: PrefetchGoal) async -> Failures {
         parts.flists.touch(job.digest, now: parts.clock.now)
-        let todo = await parts.threads.run { goal.mine() }
+        let todo = await parts.threads.run { goal.inOrder(goal.mine(), window: Self.window) }
         if goal.isOfThisNode { job.change { $0.doneChunks = max($0.doneChunks, $0.chunks - todo.count) } }
         let watch = Task { [self] in
             var wasTroubled = false

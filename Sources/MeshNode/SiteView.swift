@@ -9,8 +9,13 @@ struct SiteView: MeshView {
     /// How long nodes that have not announced an flist still count among its owners: where all machines are told of an image at
     /// the same moment, the owners must not depend on whose announcement came first.
     static let youth: Duration = .seconds(3)
-    /// A node that has just met a site does not take itself for an owner until it has heard what the others have and are fetching.
+    /// A node that has just started does not take itself for an owner until it has met the others, where there may be any, and has
+    /// heard what they have and are fetching: after a power cut each would begin to fetch for itself what the others hold.
     static let newcomerGrace: Duration = .seconds(1)
+
+    /// How long after the beginning of a prefetch every node that lacks chunks of the flist counts as one that is after them: where all
+    /// begin at the same moment, nobody has heard of the others yet. Who is not says so when he is asked.
+    static let seekingYouth: Duration = .seconds(1)
 
     let gossip: GossipTransport
     let flists: FlistTable
@@ -18,6 +23,8 @@ struct SiteView: MeshView {
     let others: OtherSites
     let me: NodeID
     let now: Duration
+    /// This node has just come to itself after a standstill.
+    let isFresh: Bool
     /// What is to be found out of other sites is due.
     let wake: @Sendable () -> Void
 
@@ -51,7 +58,7 @@ struct SiteView: MeshView {
     }
 
     func owners(for flist: FlistDigest?) -> [NodeID] {
-        let isNewcomer = now < Self.newcomerGrace && gossip.liveCount > 1
+        let isNewcomer = isFresh || now < Self.newcomerGrace && (gossip.liveCount > 1 || gossip.looksForOthers)
         let mine = upstream.reaches(flist, now: now) && !isNewcomer ? [me] : []
         guard let flist else { return mine }
         let isYoung = flists.age(of: flist, now: now).map { $0 < Self.youth } ?? false
@@ -69,4 +76,16 @@ struct SiteView: MeshView {
                 }
             }
     }
+
+    func seekers(of flist: FlistDigest) -> Seekers {
+        let key = MeshFacts.seekingKey(flist)
+        let isYoung = flists.seekingAge(of: flist, now: now).map { $0 < Self.seekingYouth } ?? false
+        let nodes = gossip.read { machine, _ -> [NodeID] in
+            if isYoung { return machine.publishers(of: flist).filter { $0 != machine.me.id && !machine.isComplete($0, flist) } }
+            return machine.nodes(withFact: key).compactMap { node, _ in node != machine.me.id ? node : nil }
+        }
+        return Seekers(nodes)
+    }
+
+    func isSeeking(_ flist: FlistDigest) -> Bool { flists.isSeekingAll(of: flist) }
 }

@@ -53,6 +53,7 @@ public struct ClientConnectionMachine: Sendable {
     private var assembly: MessageAssembly?
     private var received: UInt64 = 0
     private var lastUse: UInt64
+    private var ticked: UInt64?
 
     public init(times: ProtocolTimes = ProtocolTimes(), now: UInt64) {
         self.times = times
@@ -240,6 +241,8 @@ public struct ClientConnectionMachine: Sendable {
 
     /// To be called some times a second while `isBusy`, and once a second or so else.
     public mutating func tick(now: UInt64) -> [Directive] {
+        defer { ticked = now }
+        if let ticked, now > ticked, now - ticked >= times.requestStall { forgive(now) }
         if let bulk, now > bulk.progressed, now - bulk.progressed >= times.dataStall { return [.drop(.stalled)] }
         if entries.isEmpty, bulk == nil, now > lastUse, now - lastUse >= times.idle { return [.drop(.closed)] }
         if nextWireID == .max, tokens.isEmpty { return [.drop(.closed)] }
@@ -257,6 +260,14 @@ public struct ClientConnectionMachine: Sendable {
             return [.drop(.stalled)]
         }
         return late.sorted { $0.0 < $1.0 }.flatMap { abandon($0.0, $0.1) }
+    }
+
+    /// This process stood still itself: what the peer sent meanwhile may not have been read yet.
+    private mutating func forgive(_ now: UInt64) {
+        bulk?.progressed = now
+        received = now
+        let clock = stallClock(now)
+        for token in entries.keys { entries[token]?.heard = clock }
     }
 
     /// The connection is gone: final directives for everything that was left.

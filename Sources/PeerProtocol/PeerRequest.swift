@@ -49,6 +49,8 @@ public enum ChunkMode: UInt8, Hashable, Sendable {
     case fetch = 1
     /// The peer speaks for another site: from its cache, or from any node of its site that holds it; never from upstream.
     case site = 2
+    /// The peer is after it too: it shall send it as soon as it has it.
+    case relay = 3
 }
 
 /// Why a peer will not answer, whatever the load.

@@ -37,6 +37,8 @@ public final class RoutedUpstream: UpstreamStore {
     }
 
     private let entries: Mutex<[Entry]>
+    /// By the index of the entry.
+    private let wrong = Mutex(WrongBytes())
     private let open: Opener
     private let caches: [Route]
     private let keep: CacheKeeper?
@@ -97,12 +99,19 @@ public final class RoutedUpstream: UpstreamStore {
     ) async throws(UpstreamError) -> Chunk {
         try await firstSuccess(id) { (candidate) async throws(UpstreamError) in
             let store = candidate.store
+            if let pause = wrong.withLock({ $0.pause(candidate.index, id, now: .now) }) {
+                throw .failed(
+                    retryable: true,
+                    line: "\(store.label): sent wrong bytes for chunk \(id.hex.prefix(12))…; asked again in \(pause.spoken)")
+            }
             let buffer = try await store.fetch(id, priority: priority, pool: pool)
             if let chunk = await verify(buffer, id) {
+                wrong.withLock { $0.noteRight(candidate.index, id) }
                 offerToCaches(chunk, from: candidate.url)
                 return chunk
             }
             store.noteBadContent()
+            wrong.withLock { $0.noteWrong(candidate.index, id, now: .now) }
             throw .failed(retryable: true, line: "\(store.label): chunk \(id.hex.prefix(12))…: wrong bytes (\(buffer.count) of them)")
         }
     }

@@ -12,8 +12,7 @@ struct Chunkmesh: AsyncParsableCommand {
             """, version: Version.text,
         subcommands: [
             Prefetch.self, StatusCommand.self, StatsCommand.self, PeersCommand.self, List.self, Stat.self, Cat.self, Get.self, Pin.self,
-            Unpin.self,
-            Forget.self, Cache.self, Key.self, FlistCommand.self, Hub.self,
+            Unpin.self, Unkeep.self, Forget.self, Cache.self, Key.self, FlistCommand.self, Hub.self,
         ])
 }
 

@@ -30,7 +30,8 @@ struct Daemon: AsyncParsableCommand {
         // A peer that goes away while we write to it is an error of that call, not the end of the process.
         signal(SIGPIPE, SIG_IGN)
         raiseFileLimit()
-        LoggingSystem.bootstrap { StreamLogHandler.standardError(label: $0) }
+        let book = RepeatLimit.Book()
+        LoggingSystem.bootstrap { RepeatLimit(StreamLogHandler.standardError(label: $0), book) }
         var logger = Logger(label: "chunkmeshd")
         logger.logLevel = Logger.Level(rawValue: logLevel) ?? .info
         do {

@@ -41,7 +41,7 @@ import Testing
                     order.append(id)
                 }
             }
-            try #require(table.oldest(100, spared: false) == order, "seed \(seed), step \(step)")
+            try #require(table.oldest(100, in: .ordinary) == order, "seed \(seed), step \(step)")
         }
         for id in ids {
             #expect((table.heldSlot(of: id) != nil) == (held[id] != nil))
@@ -56,9 +56,9 @@ import Testing
         let ids = (0..<3).map { n in withUnsafeBytes(of: n) { ChunkID(ofStored: $0) } }
         var table = ChunkTable()
         for id in ids { table.hold(id, size: 1, lastUse: 0, verified: true) }
-        table.spare(try #require(table.heldSlot(of: ids[1])))
-        #expect(table.oldest(9, spared: false) == [ids[0], ids[2]] && table.oldest(9, spared: true) == [ids[1]])
+        table.move(try #require(table.heldSlot(of: ids[1])), to: .spared)
+        #expect(table.oldest(9, in: .ordinary) == [ids[0], ids[2]] && table.oldest(9, in: .spared) == [ids[1]])
         table.touch(try #require(table.heldSlot(of: ids[1])), now: 1)
-        #expect(table.oldest(9, spared: false) == [ids[0], ids[2], ids[1]] && table.oldest(9, spared: true).isEmpty)
+        #expect(table.oldest(9, in: .ordinary) == [ids[0], ids[2], ids[1]] && table.oldest(9, in: .spared).isEmpty)
     }
 }

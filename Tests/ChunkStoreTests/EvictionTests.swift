@@ -92,7 +92,7 @@ import Testing
 
     @Test func lastCopiesOfTheSiteGoOnlyWhenNothingElseIsLeft() throws {
         let last = Set((0..<4).map { chunk($0).id })
-        let store = try scratch.open(maxBytes: 8000, isLastCopy: { last.contains($0) })
+        let store = try scratch.open(maxBytes: 8000, custody: { id, _ in last.contains(id) ? .last : .redundant })
         for n in 0..<8 { _ = store.insert(chunk(n)) }
         for n in 10..<20 { #expect(store.insert(chunk(n)) == .stored) }
         #expect(last.allSatisfy(store.contains))

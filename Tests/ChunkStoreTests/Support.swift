@@ -25,15 +25,18 @@ final class Scratch: Sendable {
     ///   for a moment longer.
     func open(
         maxBytes: Int64 = 1 << 30, minFree: ChunkStoreConfiguration.Floor = .bytes(0), isPatient: Bool = true,
-        isLastCopy: @escaping @Sendable (ChunkID) -> Bool = { _ in false }, onRemoved: @escaping @Sendable ([ChunkID]) -> Void = { _ in }
+        custody: @escaping @Sendable (ChunkID, Bool) -> Custody = { _, _ in .redundant },
+        onRemoved: @escaping @Sendable ([ChunkID]) -> Void = { _ in }, onOffer: @escaping @Sendable ([ChunkID]) -> Void = { _ in },
+        handOver: Duration = ChunkStoreLimits.handOver
     ) throws -> ChunkStore {
         let deadline = ContinuousClock.now + .seconds(5)
         while true {
             do {
                 return try ChunkStore(
                     ChunkStoreConfiguration(
-                        directory: path + "/cache", maxBytes: maxBytes, minFree: minFree, isLastCopyAtSite: isLastCopy, onRemoved: onRemoved
-                    ),
+                        directory: path + "/cache", maxBytes: maxBytes, minFree: minFree, custody: custody, onRemoved: onRemoved,
+                        onOffer: onOffer,
+                        handOver: handOver),
                     logger: quiet)
             } catch ChunkStoreError.inUse(_, let pid) where isPatient && pid == getpid() && .now < deadline {
                 usleep(1000)

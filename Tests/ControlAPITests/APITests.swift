@@ -116,6 +116,37 @@ final class ScriptedNode: NodeControl {
         }
     }
 
+    @Test func cachesAreCarriedOutAndIn() async throws {
+        try await withAPI { socket, _ in
+            let client = ControlClient(.unix(socket))
+            let out = try await offPool {
+                var out: [UInt8] = []
+                try client.stream("/v1/cache/export?flist=a%20b&flist=c", range: nil) { piece in
+                    out += piece
+                    return true
+                }
+                return out
+            }
+            #expect(out == ScriptedNode.carried)
+            await #expect(throws: ControlError.refused(status: 404, "no flist is known as [\"x\"]")) {
+                try await offPool { try client.stream("/v1/cache/export?flist=x", range: nil) { _ in true } }
+            }
+            let report = try await offPool {
+                var sent = 0
+                return try client.upload("/v1/cache/import", as: CacheImportReport.self) { buffer in
+                    let piece = ScriptedNode.carried[sent..<min(sent + 40_000, sent + buffer.count, ScriptedNode.carried.count)]
+                    buffer.copyBytes(from: piece)
+                    sent += piece.count
+                    return piece.count
+                }
+            }
+            #expect(report.stored == ScriptedNode.carried.count)
+            await #expect(throws: ControlError.stopped) {
+                try await offPool { try client.upload("/v1/cache/import", as: CacheImportReport.self) { _ in nil } }
+            }
+        }
+    }
+
     @Test func errorsCarryTheirLineAndStatus() async throws {
         try await withAPI { socket, node in
             let client = ControlClient(.unix(socket))

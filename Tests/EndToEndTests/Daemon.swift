@@ -9,12 +9,14 @@ final class Daemon: Sendable {
     let meshPort: Int
     let apiPort: Int
     let configuration: String
+    let socket: String
     private let current = Mutex<Program?>(nil)
 
     init(bench: Bench, name: String, key: String?, seeds: [Daemon], settings: [String: String]) throws {
         (self.bench, self.name) = (bench, name)
         (meshPort, apiPort) = (Ports.free(), Ports.free())
         configuration = bench.sub(name + ".yaml")
+        socket = settings["api.socket"] ?? bench.sub(name) + "/api.sock"
         var all = [
             "node.name": name, "node.site": "lab", "mesh.listen": "127.0.0.1:\(meshPort)", "mesh.multicast": "false",
             "cache.dir": bench.sub(name), "cache.minFree": "0%", "api.listen": "127.0.0.1:\(apiPort)",
@@ -39,13 +41,23 @@ final class Daemon: Sendable {
     }
 
     var cache: String { bench.sub(name) }
-    var socket: String { cache + "/api.sock" }
     var url: String { "http://127.0.0.1:\(apiPort)" }
     var program: Program { current.withLock { $0! } }
     var log: String { program.errors }
 
-    func start(environment: [String: String] = [:], _ place: SourceLocation = #_sourceLocation) async throws {
-        let program = try bench.start("chunkmeshd", ["--config", configuration], environment: environment)
+    /// - Parameter shell: commands that run before it, in its process: `ulimit`, a mount in a namespace of its own.
+    func start(
+        environment: [String: String] = [:], shell: String? = nil, _ place: SourceLocation = #_sourceLocation
+    ) async throws {
+        let program =
+            if let shell {
+                try bench.start(
+                    "/usr/bin/unshare",
+                    ["--mount", "/bin/sh", "-c", shell + "\nexec \"$@\"", "sh", Program.folder + "/chunkmeshd", "--config", configuration],
+                    environment: environment)
+            } else {
+                try bench.start("chunkmeshd", ["--config", configuration], environment: environment)
+            }
         current.withLock { $0 = program }
         try await eventually("\(name) is ready", place) {
             guard program.isRunning else {
@@ -89,10 +101,21 @@ final class Daemon: Sendable {
 
     func api(_ path: String, _ place: SourceLocation = #_sourceLocation) async throws -> JSON { try await get(path, place).json(place) }
 
-    /// Resident bytes.
-    var memory: Int {
+    /// Resident bytes, now and at most.
+    var memory: Int { memory("VmRSS") }
+    var peakMemory: Int { memory("VmHWM") }
+
+    private func memory(_ name: String) -> Int {
         let status = (try? String(contentsOfFile: "/proc/\(program.pid)/status", encoding: .utf8)) ?? ""
-        let line = status.split(separator: "\n").first { $0.hasPrefix("VmRSS:") } ?? ""
+        let line = status.split(separator: "\n").first { $0.hasPrefix(name + ":") } ?? ""
         return (line.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap { Int($0) } ?? 0) << 10
+    }
+
+    /// Seconds of processor time.
+    var processorTime: Double {
+        let text = (try? String(contentsOfFile: "/proc/\(program.pid)/stat", encoding: .utf8)) ?? ""
+        let fields = text[(text.lastIndex(of: ")") ?? text.startIndex)...].split(separator: " ")
+        guard fields.count > 13, let user = Double(fields[12]), let system = Double(fields[13]) else { return 0 }
+        return (user + system) / Double(sysconf(Int32(_SC_CLK_TCK)))
     }
 }

@@ -12,6 +12,11 @@ import Testing
             ($0.transfersPerPeer, $0.waitsPerPeer, $0.wantsPerPass, $0.peerWants) = (2, 3, 7, 20)
         }
         let ids = someChunks(60, seed: seed)
+        if seed % 2 == 0 {
+            stage.flist = someFlist(seed: 99)
+            (stage.mesh.seekers, stage.mesh.isSeeking) = (Array(stage.others.prefix(4)), seed % 4 == 0)
+        }
+        var relayed: [ChunkID: Int] = [:]
         var tags: [RequestTag] = []
         var verifying: [RequestTag: ChunkID] = [:]
         var upstream: [ChunkID] = []
@@ -31,15 +36,15 @@ import Testing
                     #expect(!upstream.contains(id))
                     upstream.append(id)
                 case .cancelUpstream(let id): upstream.removeAll { $0 == id }
-                case .failPeers(let id, _): peers[id] = nil
-                case .fail(let id, _): (local[id], peers[id]) = (nil, nil)
+                case .failPeers(let id, _): (peers[id], relayed[id]) = (nil, nil)
+                case .fail(let id, _): (local[id], peers[id], relayed[id]) = (nil, nil, nil)
                 case .dropStaleClaim(let node, let id): stage.mesh.holders[id]?.removeAll { $0 == node }
                 case .suspect: break
                 }
             }
         }
         func arrive(_ id: ChunkID) {
-            (local[id], peers[id]) = (nil, nil)
+            (local[id], peers[id], relayed[id]) = (nil, nil, nil)
             perform(stage.arrived(id))
         }
         func step(_ kind: Int) {
@@ -49,6 +54,13 @@ import Testing
                 // The shell notes the waiter before it carries out the actions, one of which may be that it failed at once.
                 let actions = stage.want(id, FetchPriority.allCases.randomElement(using: &random)!)
                 local[id, default: 0] += 1
+                perform(actions)
+            case 4 where stage.flist != nil:
+                let (answer, actions) = stage.wantToRelay(id, to: stage.others.randomElement(using: &random)!)
+                if answer == .joined {
+                    peers[id, default: 0] += 1
+                    relayed[id, default: 0] += 1
+                }
                 perform(actions)
             case 4..<6:
                 let (answer, actions) = stage.wantForPeer(id, FetchPriority.allCases.randomElement(using: &random)!)
@@ -62,7 +74,9 @@ import Testing
             case 7:
                 if let count = peers[id] {
                     peers[id] = count > 1 ? count - 1 : nil
-                    perform(stage.abandon(id, forPeer: true))
+                    let wasRelayed = relayed[id] ?? 0 > 0
+                    if wasRelayed { relayed[id]! -= 1 }
+                    perform(stage.abandon(id, forPeer: true, relayed: wasRelayed))
                 }
             case 8:
                 stage.mesh.holders[id, default: []] = Array(
@@ -148,6 +162,9 @@ import Testing
         for (node, load) in planner.loads {
             try #require(load.transfers == transfers[node] ?? 0 && load.waits == waits[node] ?? 0, "seed \(seed) step \(step)")
         }
+        let relays = wants.values.flatMap(\.attempts).count { if case .peer(_, .relay, _, _) = $0 { true } else { false } }
+        try #require(planner.relays == relays, "seed \(seed) step \(step)")
+        try #require(wants.values.allSatisfy { $0.relayWaiters <= $0.peerWaiters }, "seed \(seed) step \(step)")
         try #require(planner.upstreamActive == Set(upstream), "seed \(seed) step \(step)")
         try #require(planner.peerOnlyWants == wants.values.count { $0.localWaiters == 0 }, "seed \(seed) step \(step)")
         for priority in FetchPriority.allCases {
@@ -166,19 +183,20 @@ import Testing
         var random = Seeded(seed)
         let nodes = someNodes(6, seed: seed)
         let id = someChunks(1, seed: seed)[0]
+        let flist = someFlist(seed: seed)
         var planners = nodes.map { FetchPlanner(me: $0) }
         var now: Duration = .zero
         /// Requests accepted: who waits at whom.
         var waiting: [Int: (at: Int, tag: RequestTag)] = [:]
-        var requests: [(from: Int, to: Int, tag: RequestTag)] = []
+        var requests: [(from: Int, to: Int, mode: AskMode, tag: RequestTag)] = []
         var answers: [(to: Int, tag: RequestTag, answer: PeerAnswer)] = []
         var fetching: Set<Int> = []
-        // Everybody believes something else about who may own the chunk, and who fetches it.
+        // Everybody believes something else about who may own the chunk, who fetches it, who is after it, and whether anybody holds it.
         var views = nodes.indices.map { _ in ScriptedMesh(owners: nodes.filter { _ in Bool.random(using: &random) }) }
         func perform(_ node: Int, _ actions: [FetchAction]) {
             for action in actions {
                 switch action {
-                case .ask(let to, _, _, _, _, let tag): requests.append((node, nodes.firstIndex(of: to)!, tag))
+                case .ask(let to, _, _, let mode, _, let tag): requests.append((node, nodes.firstIndex(of: to)!, mode, tag))
                 case .cancel(let tag):
                     if waiting[node]?.tag == tag { waiting[node] = nil }
                     requests.removeAll { $0.from == node && $0.tag == tag }
@@ -194,7 +212,7 @@ import Testing
             }
         }
         for node in nodes.indices {
-            perform(node, planners[node].want(id, flist: nil, priority: .prefetch, now: now, view: views[node]) ?? [])
+            perform(node, planners[node].want(id, flist: flist, priority: .prefetch, now: now, view: views[node]) ?? [])
         }
         for _ in 0..<600 {
             now += .milliseconds(Int.random(in: 0..<40, using: &random))
@@ -202,8 +220,14 @@ import Testing
             case 0..<5:
                 guard !requests.isEmpty else { continue }
                 let request = requests.remove(at: Int.random(in: requests.indices, using: &random))
-                let (answer, actions) = planners[request.to].wantForPeer(
-                    id, flist: nil, priority: .prefetch, now: now, view: views[request.to])
+                guard request.mode != .ifHeld else {
+                    answers.append((request.from, request.tag, .missing))
+                    continue
+                }
+                let (answer, actions) =
+                    request.mode == .relay
+                    ? planners[request.to].wantToRelay(id, flist: flist, to: nodes[request.from], now: now, view: views[request.to])
+                    : planners[request.to].wantForPeer(id, flist: flist, priority: .prefetch, now: now, view: views[request.to])
                 switch answer {
                 case .joined: waiting[request.from] = (request.to, request.tag)
                 case .notOwner: answers.append((request.from, request.tag, .notOwner))
@@ -221,6 +245,9 @@ import Testing
             case 8:
                 let node = Int.random(in: nodes.indices, using: &random)
                 views[node].owners = nodes.filter { _ in Bool.random(using: &random) }
+                views[node].seekers = nodes.filter { _ in Bool.random(using: &random) }
+                views[node].isSeeking = Bool.random(using: &random)
+                views[node].holders[id] = Bool.random(using: &random) ? [nodes[(node + 1) % nodes.count]] : []
                 views[node].claimants[id] = nodes.filter { $0 != nodes[node] }.randomElement(using: &random)
             default:
                 guard let node = fetching.sorted().randomElement(using: &random) else { continue }

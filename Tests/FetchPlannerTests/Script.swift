@@ -12,6 +12,8 @@ struct ScriptedMesh: MeshView {
     var sites: [ChunkID: [NodeID]] = [:]
     var siteOwners: [NodeID] = []
     var awaits = false
+    var seekers: [NodeID] = []
+    var isSeeking = false
 
     func sites(holding chunk: ChunkID) -> [NodeID] { sites[chunk] ?? [] }
     func siteOwners(for flist: FlistDigest?) -> [NodeID] { siteOwners.filter { !dead.contains($0) } }
@@ -19,6 +21,8 @@ struct ScriptedMesh: MeshView {
     func holders(of chunk: ChunkID) -> [NodeID] { (holders[chunk] ?? []).filter { !dead.contains($0) } }
     func claimant(of chunk: ChunkID) -> NodeID? { claimants[chunk].flatMap { dead.contains($0) ? nil : $0 } }
     func owners(for flist: FlistDigest?) -> [NodeID] { owners.filter { !dead.contains($0) } }
+    func seekers(of flist: FlistDigest) -> Seekers { Seekers(seekers.filter { !dead.contains($0) }) }
+    func isSeeking(_ flist: FlistDigest) -> Bool { isSeeking }
     func isLive(_ node: NodeID) -> Bool { !dead.contains(node) }
 }
 
@@ -38,6 +42,11 @@ struct Seeded: RandomNumberGenerator {
 func someChunks(_ count: Int, seed: UInt64 = 1) -> [ChunkID] {
     var random = Seeded(seed)
     return (0..<count).map { _ in ChunkID(random.bytes(32))! }
+}
+
+func someFlist(seed: UInt64) -> FlistDigest {
+    var random = Seeded(seed)
+    return FlistDigest(Bytes32(random.bytes(32))!)
 }
 
 func someNodes(_ count: Int, seed: UInt64 = 2) -> [NodeID] {
@@ -61,6 +70,8 @@ struct Stage {
     var now: Duration = .seconds(100)
     let me: NodeID
     let others: [NodeID]
+    /// Named by every want of this node.
+    var flist: FlistDigest?
 
     init(others count: Int = 3, places: Int = 4, _ change: (inout FetchPlanner.Limits) -> Void = { _ in }) {
         let nodes = someNodes(count + 1)
@@ -72,10 +83,13 @@ struct Stage {
     }
 
     mutating func want(_ id: ChunkID, _ priority: FetchPriority = .prefetch) -> [FetchAction] {
-        planner.want(id, flist: nil, priority: priority, now: now, view: mesh) ?? []
+        planner.want(id, flist: flist, priority: priority, now: now, view: mesh) ?? []
     }
     mutating func wantForPeer(_ id: ChunkID, _ priority: FetchPriority = .prefetch) -> (FetchPlanner.PeerWantAnswer, [FetchAction]) {
         planner.wantForPeer(id, flist: nil, priority: priority, now: now, view: mesh)
+    }
+    mutating func wantToRelay(_ id: ChunkID, to peer: NodeID) -> (FetchPlanner.PeerWantAnswer, [FetchAction]) {
+        planner.wantToRelay(id, flist: flist, to: peer, now: now, view: mesh)
     }
     mutating func answer(_ tag: RequestTag?, _ answer: PeerAnswer) -> [FetchAction] {
         tag.map { planner.peerAnswered($0, answer, now: now, view: mesh) } ?? []
@@ -84,8 +98,8 @@ struct Stage {
         planner.upstreamAnswered(id, answer, now: now, view: mesh)
     }
     mutating func arrived(_ id: ChunkID) -> [FetchAction] { planner.arrived(id, now: now, view: mesh) }
-    mutating func abandon(_ id: ChunkID, forPeer: Bool = false) -> [FetchAction] {
-        planner.abandon(id, forPeer: forPeer, now: now, view: mesh)
+    mutating func abandon(_ id: ChunkID, forPeer: Bool = false, relayed: Bool = false) -> [FetchAction] {
+        planner.abandon(id, forPeer: forPeer, relayed: relayed, now: now, view: mesh)
     }
     mutating func tick(after time: Duration = .zero) -> [FetchAction] {
         now += time

@@ -172,6 +172,17 @@ import Testing
         #expect(tries == stage.planner.limits.rounds)
     }
 
+    @Test func `what rests after a vain round is tried at once when upstream is back`() {
+        var stage = Stage(others: 0)
+        let id = someChunks(1)[0]
+        _ = stage.want(id)
+        for _ in 0..<3 {
+            #expect(stage.upstream(id, .failed("down")).isEmpty)
+            #expect(stage.planner.upstreamIsBack(now: stage.now, view: stage.mesh).compactMap(\.fetched) == [id])
+        }
+        #expect(stage.planner.upstreamIsBack(now: stage.now, view: stage.mesh).isEmpty)
+    }
+
     @Test func `wrong bytes lead to the next source, and three of them to being shunned`() {
         var stage = Stage(others: 2)
         let bad = stage.others[0]

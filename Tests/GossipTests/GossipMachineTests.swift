@@ -192,3 +192,38 @@ import Testing
         #expect(machine.holders(of: flist, 4) == [Self.id(2)])
     }
 }
+
+@Suite struct GossipAddressTests {
+    typealias Base = GossipMachineTests
+
+    @Test func aNodeWhoseAddressHasChangedIsToldTheNewOneAndTellsAll() throws {
+        var moved = GossipMachine(me: Base.member(1), seed: 1, now: 0)
+        var other = GossipMachine(me: Base.member(2), seed: 2, now: 0)
+        _ = moved.receive(other.announcement(), from: Base.address(2), now: 1)
+        _ = other.receive(moved.announcement(), from: Base.address(1), now: 1)
+        var now: UInt64 = 2
+        var toOther = moved.addressLost(now: now)
+        // Datagrams to and fro; the other one sees the new address.
+        for _ in 0..<40 {
+            now += 100_000_000
+            var back: [GossipDirective] = []
+            for case .send(_, let bytes) in toOther { back += other.receive(bytes, from: Base.address(9), now: now) }
+            back += other.tick(now: now)
+            toOther = []
+            for case .send(let to, let bytes) in back where to == Base.address(9) || moved.me.address == to {
+                toOther += moved.receive(bytes, from: Base.address(2), now: now)
+            }
+            toOther += moved.tick(now: now)
+        }
+        #expect(moved.me.address == Base.address(9))
+        #expect(moved.me.incarnation > 100)
+        #expect(other.members[Base.id(1)]?.address == Base.address(9))
+    }
+
+    @Test func withoutALossNobodyMovesANode() {
+        var machine = GossipMachine(me: Base.member(1), seed: 1, now: 0)
+        machine.hearOwnAddress(Base.address(9))
+        #expect(machine.me.address == Base.address(1))
+        #expect(machine.stillLost(now: 1).isEmpty)
+    }
+}

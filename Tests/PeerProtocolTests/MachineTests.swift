@@ -50,6 +50,14 @@ private let aChunk = PeerRequest(.chunk(FrameTests.chunk, .ifHeld, flist: nil))
         #expect(machine.close(.stalled) == [.finish(token: 1, .failed(.stalled))])
     }
 
+    @Test func aStandstillOfThisProcessIsNotThePeersSilence() {
+        var machine = open(1...1)
+        #expect(machine.tick(now: 50 * ms).isEmpty)
+        #expect(machine.tick(now: 8_000 * ms).isEmpty)
+        #expect(machine.tick(now: 9_900 * ms).isEmpty)
+        #expect(machine.tick(now: 10_000 * ms) == [.drop(.stalled)])
+    }
+
     @Test func onlyTheForgottenRequestStallsOnALivelyConnection() {
         var machine = open(1...2)
         for beat in 1...3 as ClosedRange<UInt64> { _ = machine.receive(.pending(id: 2), now: beat * 500 * ms) }

@@ -135,6 +135,38 @@ private final class SlowSink: ChunkSink {
         #expect(liar.blame == 1 && honest.blame == 0)
     }
 
+    @Test func aStoreThatSentWrongBytesIsNotAskedForThatChunkAgainAtOnce() async throws {
+        let bytes: [UInt8] = [1, 2, 3]
+        let right = bytes.withUnsafeBytes { ChunkID(ofStored: $0) }
+        let liar = ScriptedStore("liar") { _ in bytes }
+        let store = routed([(0...255, "liar")], [liar])
+        var lines: [String] = []
+        for _ in 0..<3 {
+            do throws(UpstreamError) {
+                _ = try await store.chunk(id, priority: .foreground, pool: pool) { Chunk(verifying: $0, as: $1) }
+            } catch {
+                lines.append("\(error)")
+            }
+        }
+        #expect(liar.count == 1 && liar.blame == 1)
+        #expect(lines.count == 3 && lines.allSatisfy { $0.contains("wrong bytes") }, "\(lines)")
+        _ = try await store.chunk(right, priority: .foreground, pool: pool) { Chunk(verifying: $0, as: $1) }
+    }
+
+    @Test func pausesForWrongBytesGrowAndAreBounded() {
+        var wrong = WrongBytes()
+        var now = ContinuousClock.now
+        wrong.noteWrong(0, id, now: now)
+        #expect(wrong.pause(0, id, now: now) == WrongBytes.firstPause)
+        #expect(wrong.pause(1, id, now: now) == nil)
+        now += WrongBytes.firstPause
+        #expect(wrong.pause(0, id, now: now) == nil)
+        for _ in 0..<20 { wrong.noteWrong(0, id, now: now) }
+        #expect(wrong.pause(0, id, now: now) == WrongBytes.longestPause)
+        wrong.noteRight(0, id)
+        #expect(wrong.pause(0, id, now: now) == nil)
+    }
+
     @Test func tiersAreAskedInTheirOrder() async throws {
         let order = Mutex<[String]>([])
         let stores = ["a", "b", "c", "d"].map { name in

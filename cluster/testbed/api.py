@@ -8,8 +8,8 @@ TIMEOUT_SECONDS = 2
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str):
-        super().__init__("localhost", timeout=TIMEOUT_SECONDS)
+    def __init__(self, path: str, timeout: float):
+        super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
@@ -18,14 +18,14 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def get(socket_path: str, path: str) -> bytes | None:
-    """The body of a 200 answer; None for any other answer or when nobody answers (in time)."""
-    connection = _UnixConnection(socket_path)
+def get(socket_path: str, path: str, timeout: float = TIMEOUT_SECONDS, headers: dict[str, str] | None = None) -> bytes | None:
+    """The body of a 200 or 206 answer; None for any other answer or when nobody answers (in time)."""
+    connection = _UnixConnection(socket_path, timeout)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers=headers or {})
         answer = connection.getresponse()
         body = answer.read()
-        return body if answer.status == 200 else None
+        return body if answer.status in (200, 206) else None
     except (OSError, http.client.HTTPException):
         return None
     finally:
@@ -44,3 +44,16 @@ def peers(socket_path: str) -> list[dict]:
 def stats(socket_path: str) -> dict | None:
     body = get(socket_path, "/v1/stats")
     return json.loads(body) if body else None
+
+
+def metrics(socket_path: str) -> dict[str, float]:
+    """Name with labels, as Prometheus writes it and without `chunkmesh_`, → value; empty when nobody answers."""
+    body = get(socket_path, "/metrics")
+    lines = (body or b"").decode(errors="replace").splitlines()
+    pairs = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
+    return {name.removeprefix("chunkmesh_"): float(value) for name, value in pairs}
+
+
+def read(socket_path: str, flist: str, path: str, offset: int, length: int, timeout: float) -> bytes | None:
+    """A range of a file of an flist, as a program on the node would read it."""
+    return get(socket_path, f"/v1/flists/{flist}/files/{path}", timeout, {"Range": f"bytes={offset}-{offset + length - 1}"})

@@ -1,6 +1,8 @@
-"""The hub: `chunkmesh hub serve` or nginx, in the namespace behind the uplink."""
+"""The hub: `chunkmesh hub serve`, nginx, or one that misbehaves, in the namespace behind the uplink."""
 
+import json
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -37,7 +39,11 @@ class Hub:
         self.site, self.work = site, work
         listen = f"{HUB_IP}:{HUB_PORT}"
         work.mkdir(parents=True)
-        if kind == "nginx":
+        self.control = work / "faults.json"
+        if kind == "faulty":
+            program = Path(__file__).with_name("faulty_hub.py")
+            self.command = [sys.executable, str(program), str(root), str(self.control), "--listen", listen]
+        elif kind == "nginx":
             configuration = work / "nginx.conf"
             configuration.write_text(NGINX.format(work=work, listen=listen, root=root))
             self.command = ["nginx", "-p", str(work), "-c", str(configuration)]
@@ -63,6 +69,12 @@ class Hub:
             time.sleep(0.05)
         last = (self.work / "hub.log").read_text(errors="replace").strip().splitlines()[-1:]
         raise TestbedError(f"the hub did not start listening on {HUB_IP}:{HUB_PORT}: {' '.join(last) or 'it said nothing'}")
+
+    def misbehave(self, **faults: object) -> None:
+        """What a hub of the kind `faulty` does wrong from now on (faulty_hub.py); nothing at all without arguments."""
+        temporary = self.control.with_suffix(".new")
+        temporary.write_text(json.dumps(faults))
+        temporary.rename(self.control)
 
     def cpu_seconds(self) -> float:
         return procfs.tree_cpu_seconds(self.process.pid)

@@ -161,6 +161,8 @@ class MeshNode(Node):
         self.configuration = work / "node.yaml"
         self.flist = f"http://{HUB_IP}:{HUB_PORT}/{FLIST}"
         self.daemon: subprocess.Popen | None = None
+        # Of the daemon's process, beside what it needs anyway.
+        self.environment: dict[str, str] = {}
         self._cpu_of_dead = 0.0
         self._memory_of_dead = 0
         text = CONFIGURATION.format(
@@ -175,12 +177,19 @@ class MeshNode(Node):
         )
         self.configuration.write_text(text)
 
+    def configure(self, old: str, new: str) -> None:
+        """Changes the configuration, for the next start."""
+        text = self.configuration.read_text()
+        if old not in text:
+            raise TestbedError(f"the configuration of n{self.index} has no {old!r}")
+        self.configuration.write_text(text.replace(old, new))
+
     @property
     def api_url(self) -> str:
         return f"unix:{self.socket}"
 
     def start_daemon(self, barrier: int | None = None) -> None:
-        self.daemon = self.spawn([self.binaries.daemon, "--config", str(self.configuration)], "daemon.log", barrier)
+        self.daemon = self.spawn([self.binaries.daemon, "--config", str(self.configuration)], "daemon.log", barrier, **self.environment)
 
     def daemon_ready(self) -> bool:
         if self.daemon.poll() is not None:
@@ -202,6 +211,10 @@ class MeshNode(Node):
             if time.monotonic() > deadline:
                 raise TestbedError(f"n{self.index} {complaint} after {seconds} s: {self.last_words()}")
             time.sleep(POLL_SECONDS)
+
+    def open_flist(self) -> None:
+        """Makes the flist known to the daemon; no chunk travels."""
+        run(*in_namespace(self.site.namespace(self.index), self.binaries.command, "ls", self.flist, "--api", self.api_url))
 
     def start_job(self, barrier: int | None = None) -> None:
         command = [self.binaries.command, "prefetch", self.flist, "--scope", "node", "--json"]

@@ -7,11 +7,13 @@ import os
 import sys
 import time
 
+import faults
 import gossip
 from session import Session
 from share import Share
 from shell import TestbedError
 from site_network import remove_leftovers
+from swarm import Swarm
 
 
 def common() -> argparse.ArgumentParser:
@@ -24,7 +26,9 @@ def common() -> argparse.ArgumentParser:
     options.add_argument("--ipv6", action="store_true", help="IPv6 on the LAN too (link-local)")
     options.add_argument("--multicast", action=argparse.BooleanOptionalAction, default=True, help="mesh.multicast of the nodes")
     options.add_argument("--seeds", type=int, default=0, metavar="K", help="give the first K nodes to all as mesh.seeds")
-    options.add_argument("--driver", choices=["chunkmesh", "direct"], default="chunkmesh", help="direct: curl in every node")
+    options.add_argument(
+        "--driver", choices=["chunkmesh", "direct", "libtorrent"], default="chunkmesh", help="direct: curl in every node (share); libtorrent (swarm)"
+    )
     options.add_argument("--hub", choices=["chunkmesh", "nginx"], default="chunkmesh", help="what serves the chunks")
     options.add_argument("--bin", help="directory of chunkmesh and chunkmeshd (default: the newest build of this package)")
     options.add_argument("--payload", help="directory to make the payload in once and to find it again")
@@ -43,10 +47,27 @@ def arguments() -> argparse.Namespace:
     share.add_argument("--late", type=int, default=0, metavar="K", help="the last K nodes start when the others are done")
     share.add_argument("--timeout", type=float, default=300, help="seconds for each phase")
     share.add_argument("--verify", action=argparse.BooleanOptionalAction, default=True)
+    swarm = actions.add_parser("swarm", parents=[common()], help="few nodes hold the payload, all others want it, without an uplink")
+    swarm.add_argument("--seeders", type=int, default=1, metavar="K", help="nodes that hold the payload (default 1)")
+    swarm.add_argument("--timeout", type=float, default=300, help="seconds")
+    swarm.add_argument("--verify", action=argparse.BooleanOptionalAction, default=True)
+    swarm.add_argument("--settle", type=float, default=2, help="seconds between the filling of the seeders and the start (default 2)")
+    swarm.add_argument("--piece", type=int, default=512 * 1024, help="libtorrent: bytes of a piece, 0: as it thinks (default 512 KiB)")
+    swarm.add_argument("--utp", action="store_true", help="libtorrent: uTP instead of TCP")
+    swarm.add_argument("--slots", type=int, default=-1, help="libtorrent: unchoke slots, -1: without limit, 0: as it thinks (default -1)")
+    swarm.set_defaults(nodes=8, blocks=512, rate="1gbit", lan_rate="200mbit")
     idle = actions.add_parser("idle", parents=[common()], help="traffic of nodes that have nothing to do")
     idle.add_argument("--seconds", type=float, default=60)
     detect = actions.add_parser("detect", parents=[common()], help="time until a killed node is known dead to all")
     detect.add_argument("--times", type=int, default=3)
+    fault = actions.add_parser("fault", parents=[common()], help="one failure each: what is done, and the limits that hold nevertheless")
+    fault.add_argument("names", nargs="*", metavar="NAME")
+    fault.add_argument("--all", action="store_true", help="all of them, one after another")
+    fault.add_argument("--short", action="store_true", help="those that scripts/test runs")
+    fault.add_argument("--list", action="store_true", help="names and what is done")
+    fault.add_argument("--patience", type=float, default=1, help="factor for limits of time, for a machine with other work")
+    fault.add_argument("--seed", type=int, default=1, help="of what is drawn by chance")
+    fault.set_defaults(nodes=None, blocks=None)
     for scenario, settle in ((idle, 15), (detect, 3)):
         scenario.add_argument("--settle", type=float, default=settle, help="seconds of rest before measuring")
     actions.add_parser("up", parents=[common()], help="build the site and leave it standing until Ctrl-C")
@@ -58,18 +79,24 @@ def perform(options: argparse.Namespace) -> int:
     if options.action == "clean":
         print("removed:", *(remove_leftovers() or ["nothing"]))
         return 0
+    if options.action == "fault":
+        if options.list:
+            faults.list_all()
+            return 0
+        return faults.run_chosen(options)
     with Session(options) as session:
         if options.action == "up":
             stand(session)
             return 0
         if options.action == "share":
-            return share(session)
+            return scenario(Share(session))
+        if options.action == "swarm":
+            return scenario(Swarm(session))
         print(json.dumps(gossip.idle(session) if options.action == "idle" else gossip.detect(session)))
     return 0
 
 
-def share(session: Session) -> int:
-    scenario = Share(session)
+def scenario(scenario: Share | Swarm) -> int:
     try:
         scenario.run()
     except TestbedError as error:

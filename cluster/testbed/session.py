@@ -47,7 +47,8 @@ class Session:
     def payload(self) -> payloads.Payload:
         if self._payload is None:
             directory = Path(self.options.payload) if self.options.payload else self.work / "payload"
-            command = None if self.direct and self.options.hub == "nginx" else self.binaries.command
+            plain = self.options.driver == "libtorrent" or self.direct and self.options.hub == "nginx"
+            command = None if plain else self.binaries.command
             self._payload = payloads.make(directory, self.options.blocks, f"http://{HUB_IP}:{payloads.HUB_PORT}", command)
         return self._payload
 

@@ -208,6 +208,23 @@ class Site:
     def cut_uplink(self) -> None:
         run("ip", "-n", self.hub, "link", "set", "up0", "down")
 
+    def mend_uplink(self) -> None:
+        run("ip", "-n", self.hub, "link", "set", "up0", "up")
+        # Routes go with the link.
+        run("ip", "-n", self.hub, "route", "replace", LAN, "via", ROUTER_UPLINK_IP, "congctl", CONGESTION_CONTROL)
+
+    def plug_in(self, index: int) -> None:
+        run("ip", "-n", self.router, "link", "set", f"p{index}", "up")
+
+    def change_address(self, index: int, address: str) -> None:
+        """The node gets another address, as from a DHCP server; what it had open on the old one goes nowhere any more."""
+        node = self.namespace(index)
+        run("ip", "-n", node, "address", "flush", "dev", "eth0", "scope", "global")
+        run("ip", "-n", node, "address", "add", f"{address}/24", "dev", "eth0")
+        run("ip", "-n", node, "route", "replace", "default", "via", ROUTER_LAN_IP, "congctl", CONGESTION_CONTROL)
+        lan = ["dev", "eth0", "proto", "kernel", "scope", "link", "src", address]
+        run("ip", "-n", node, "route", "replace", LAN, *lan, "congctl", CONGESTION_CONTROL)
+
     def unplug(self, index: int) -> None:
         """Pulls the cable of a node at the bridge: nobody sees a FIN or RST of what it ran."""
         run("ip", "-n", self.router, "link", "set", f"p{index}", "down")

@@ -25,15 +25,22 @@ final class SwarmNode {
     private var order: [Int] = []
     private var cursor = 0
     private var wanted: Set<Int> = []
-    private var linkFreeAt: Duration = .zero
+    private var missing = 0
+    /// It wants everything, and says so.
+    private(set) var seekingSince: Duration?
+    var isSeeking: Bool { seekingSince != nil }
+    private var sendsUntil: Duration = .zero
+    private var receivesUntil: Duration = .zero
+    private(set) var bytesSent = 0.0
+    private(set) var bytesReceived = 0.0
     private var outstanding: [RequestTag: (node: Int, chunk: Int)] = [:]
-    private var waiters: [Int: [(node: Int, tag: RequestTag)]] = [:]
+    private var waiters: [Int: [(node: Int, tag: RequestTag, relayed: Bool)]] = [:]
     private var reads: [Int: Duration] = [:]
     private var tickAt: Duration?
 
     init(index: Int, swarm: Swarm, random: SplitMix64) {
         (self.index, self.swarm, self.random) = (index, swarm, random)
-        planner = FetchPlanner(me: swarm.ids[index])
+        planner = FetchPlanner(me: swarm.ids[index], limits: swarm.setup.limits)
     }
 
     private var view: SwarmView { SwarmView(swarm: swarm, me: index) }
@@ -41,6 +48,11 @@ final class SwarmNode {
 
     func start(_ order: [Int]) {
         self.order = order
+        missing = order.count { !held.contains($0) }
+        if missing > 0 {
+            seekingSince = now
+            swarm.noteSeeking(index, true)
+        }
         if startedAt == nil {
             startedAt = now
             swarm.after(swarm.setup.gossip.most) { self.swarm.nodes.forEach { $0.meshChanged() } }
@@ -49,11 +61,17 @@ final class SwarmNode {
         feed()
     }
 
+    /// It has held everything for long.
+    func fill() {
+        held = Set(swarm.chunks.indices)
+        for chunk in swarm.chunks.indices { swarm.holdings[chunk].append(index, swarm.ids[index], since: .seconds(-60)) }
+    }
+
     /// A program reads the chunk.
     func read(_ chunk: Int) {
         guard !held.contains(chunk) else { return }
         reads[chunk] = now
-        perform(planner.want(swarm.chunks[chunk], flist: nil, priority: .foreground, now: now, view: view) ?? [])
+        perform(planner.want(swarm.chunks[chunk], flist: swarm.flist, priority: .foreground, now: now, view: view) ?? [])
     }
 
     private func feed() {
@@ -62,9 +80,13 @@ final class SwarmNode {
             cursor += 1
             guard !held.contains(chunk) else { continue }
             wanted.insert(chunk)
-            perform(planner.want(swarm.chunks[chunk], flist: nil, priority: .prefetch, now: now, view: view) ?? [])
+            perform(planner.want(swarm.chunks[chunk], flist: swarm.flist, priority: .prefetch, now: now, view: view) ?? [])
         }
-        if completedAt == nil, !order.isEmpty, order.allSatisfy(held.contains) { completedAt = now }
+        if completedAt == nil, !order.isEmpty, missing == 0 {
+            completedAt = now
+            if isSeeking { swarm.noteSeeking(index, false) }
+            seekingSince = nil
+        }
     }
 
     func meshChanged() {
@@ -77,7 +99,10 @@ final class SwarmNode {
 
     func store(_ chunk: Int, fromPeer: Bool) {
         if fromPeer { fromPeers += 1 } else { fromUpstream += 1 }
-        if held.insert(chunk).inserted { swarm.holdings[chunk].append(.init(node: index, since: now)) }
+        if held.insert(chunk).inserted {
+            swarm.holdings[chunk].append(index, swarm.ids[index], since: now)
+            missing -= 1
+        }
         wanted.remove(chunk)
         if let asked = reads.removeValue(forKey: chunk) { readLatency[chunk] = now - asked }
         perform(planner.arrived(swarm.chunks[chunk], now: now, view: view))
@@ -162,10 +187,13 @@ final class SwarmNode {
 
     private func asked(_ chunk: Int, by peer: Int, _ mode: AskMode, _ priority: FetchPriority, _ tag: RequestTag) {
         if held.contains(chunk) { return send(chunk, to: peer, tag: tag) }
-        guard mode == .fetch else { return reply(peer, tag, .missing) }
-        let (answer, actions) = planner.wantForPeer(swarm.chunks[chunk], flist: nil, priority: priority, now: now, view: view)
+        guard mode != .ifHeld else { return reply(peer, tag, .missing) }
+        let (answer, actions) =
+            mode == .relay
+            ? planner.wantToRelay(swarm.chunks[chunk], flist: swarm.flist, to: swarm.ids[peer], now: now, view: view)
+            : planner.wantForPeer(swarm.chunks[chunk], flist: swarm.flist, priority: priority, now: now, view: view)
         switch answer {
-        case .joined: waiters[chunk, default: []].append((peer, tag))
+        case .joined: waiters[chunk, default: []].append((peer, tag, mode == .relay))
         case .busy: reply(peer, tag, .busy(retryAfter: .milliseconds(100)))
         case .notOwner: reply(peer, tag, .notOwner)
         case .declined: reply(peer, tag, .declined)
@@ -175,26 +203,32 @@ final class SwarmNode {
 
     private func abandon(_ chunk: Int, _ peer: Int, _ tag: RequestTag) {
         guard diedAt == nil, let position = waiters[chunk]?.firstIndex(where: { $0.node == peer && $0.tag == tag }) else { return }
-        waiters[chunk]?.remove(at: position)
-        perform(planner.abandon(swarm.chunks[chunk], forPeer: true, now: now, view: view))
+        let relayed = waiters[chunk]?.remove(at: position).relayed ?? false
+        perform(planner.abandon(swarm.chunks[chunk], forPeer: true, relayed: relayed, now: now, view: view))
     }
 
     private func reply(_ peer: Int, _ tag: RequestTag, _ answer: PeerAnswer) {
         swarm.after(swarm.setup.lanLatency) { self.swarm.nodes[peer].answer(tag, answer) }
     }
 
+    /// A chunk leaves through this node's port after all that were put there before, and comes in through the other's in the same way.
     private func send(_ chunk: Int, to peer: Int, tag: RequestTag) {
-        linkFreeAt = max(linkFreeAt, now) + .nanoseconds(Int64(swarm.setup.chunkBytes / swarm.setup.lanBytesPerSecond * 1e9))
-        swarm.at(linkFreeAt + swarm.setup.lanLatency) {
+        let takes: Duration = .nanoseconds(Int64(swarm.setup.chunkBytes / swarm.setup.lanBytesPerSecond * 1e9))
+        sendsUntil = max(sendsUntil, now) + takes
+        bytesSent += swarm.setup.chunkBytes
+        swarm.at(sendsUntil + swarm.setup.lanLatency) {
             guard self.diedAt == nil, self.swarm.reachable(self.index, peer) else { return }
-            self.swarm.nodes[peer].receive(chunk, tag, isWrong: self.garbles)
+            let other = self.swarm.nodes[peer]
+            other.receivesUntil = max(other.receivesUntil + takes, self.now)
+            other.bytesReceived += self.swarm.setup.chunkBytes
+            self.swarm.at(other.receivesUntil) { other.receive(chunk, tag, isWrong: self.garbles) }
         }
     }
 
     private func receive(_ chunk: Int, _ tag: RequestTag, isWrong: Bool) {
         guard diedAt == nil, outstanding.removeValue(forKey: tag) != nil else { return }
         perform(planner.peerAnswered(tag, .received, now: now, view: view))
-        swarm.after(.milliseconds(1)) {
+        swarm.after(swarm.setup.verifyTime) {
             if isWrong {
                 self.perform(self.planner.peerAnswered(tag, .corrupt, now: self.now, view: self.view))
             } else if !self.held.contains(chunk) {
@@ -216,13 +250,21 @@ struct SwarmView: MeshView {
 
     func holders(of chunk: ChunkID) -> [NodeID] {
         guard let index = swarm.chunkIndex[chunk] else { return [] }
-        return swarm.holdings[index].compactMap { holding in
-            guard holding.node != me, holding.since + swarm.newsDelay(from: holding.node, to: me, salt: UInt64(index) + 1) <= swarm.now,
-                swarm.knowsAlive(holding.node, observer: me)
-            else { return nil }
-            return swarm.ids[holding.node]
+        let holdings = swarm.holdings[index]
+        let (old, recent) = holdings.split(at: swarm.now - swarm.setup.gossip.most)
+        var known = Array(holdings.ids[old])
+        for place in recent {
+            let delay = swarm.newsDelay(from: holdings.nodes[place], to: me, salt: UInt64(index) + 1)
+            if holdings.since[place] + delay <= swarm.now { known.append(holdings.ids[place]) }
         }
+        if swarm.isTroubled { known.removeAll { swarm.indexOf[$0].map { !swarm.knowsAlive($0, observer: me) } ?? true } }
+        let own = swarm.ids[me]
+        if swarm.nodes[me].held.contains(index) { known.removeAll { $0 == own } }
+        return known
     }
+
+    func seekers(of flist: FlistDigest) -> Seekers { swarm.seekers(observer: me) }
+    func isSeeking(_ flist: FlistDigest) -> Bool { swarm.nodes[me].isSeeking }
 
     func claimant(of chunk: ChunkID) -> NodeID? {
         guard let index = swarm.chunkIndex[chunk] else { return nil }

@@ -39,6 +39,8 @@ struct StatusCommand: ParsableCommand {
         if let signer = flist.signature {
             lines.append("signed with the key " + Signer.line(signer))
         }
+        if let line = rarest(flist.site) { lines.append(line) }
+        if let goal = flist.goal { lines.append(line(goal, of: flist)) }
         let upstream = flist.upstream
         // What the site holds needs no upstream; one that was wanted and did not answer is told all the same.
         guard upstream.since != nil || !flist.site.complete else { return lines }
@@ -55,6 +57,27 @@ struct StatusCommand: ParsableCommand {
             lines.append("no upstream\(error)")
         }
         return lines
+    }
+
+    /// Which chunk would be missed first.
+    private func rarest(_ site: Status.Flist.Site) -> String? {
+        guard let rarest = site.rarest, rarest.copies > 0 else { return nil }
+        let nodes = rarest.nodes.map { Terminal.quoted($0.name) }.joined(separator: ", ")
+        let copies = rarest.copies == 1 ? "1 copy" : "\(rarest.copies) copies"
+        return "rarest chunk \(rarest.chunk.prefix(12)): \(copies), on \(nodes); \(rarest.chunks) chunks have no more"
+    }
+
+    private func line(_ goal: Status.Flist.Goal, of flist: Status.Flist) -> String {
+        let state =
+            switch goal.state {
+            case .opening: "this node does not have the flist yet"
+            case .filling: "they are being made"
+            case .kept: "all chunks have them"
+            case .waiting: "\(flist.chunks - goal.keptChunks) chunks have fewer; waiting for the nodes that had them"
+            case .restoring: "\(flist.chunks - goal.keptChunks) chunks have fewer; copies are being made"
+            case .short: "all chunks have as many as there are nodes"
+            }
+        return "the site keeps \(goal.copies) copies (\(goal.nodes) nodes): \(state)" + (goal.note.map { "; " + Terminal.quoted($0) } ?? "")
     }
 
     private static func ago(_ seconds: Int64) -> String {

@@ -29,9 +29,27 @@ struct Unpin: ParsableCommand {
     }
 }
 
+struct Unkeep: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Ends the site's goal to keep copies of an flist (prefetch --copies).",
+        discussion: "On all nodes of the site, those included that are away now. The chunks stay until room is needed.")
+    @Argument(help: "Known name or digest.") var flist: String
+    @OptionGroup var options: APIOptions
+
+    func run() throws {
+        let known: KnownFlist = try options.client().post(ControlClient.resource(FlistName.forDaemon(flist)) + "/unkeep", OpenRequest?.none)
+        if options.json {
+            try Terminal.json(known)
+        } else {
+            Terminal.out("\(Terminal.quoted(known.name)): no number of copies is kept any more")
+        }
+    }
+}
+
 struct Forget: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Makes this node forget an flist.", discussion: "Its jobs end; its chunks stay in the cache until room is needed.")
+        abstract: "Makes this node forget an flist.",
+        discussion: "Its jobs end, and the site's goal to keep copies of it; its chunks stay in the cache until room is needed.")
     @Argument(help: "Known name or digest.") var flist: String
     @OptionGroup var options: APIOptions
 
@@ -42,7 +60,8 @@ struct Forget: ParsableCommand {
 }
 
 struct Cache: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Looks after the cache of this node.", subcommands: [Verify.self, GC.self])
+    static let configuration = CommandConfiguration(
+        abstract: "Looks after the cache of this node.", subcommands: [Verify.self, GC.self, Export.self, Import.self])
 
     struct Verify: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Hashes every chunk of the cache and removes those that are wrong.")

@@ -12,7 +12,8 @@ struct Prefetch: ParsableCommand {
     @Argument(help: "Local file, http(s) URL, or known name.") var flist: String
     @Option(help: "node: this node holds all of it; site: the site holds --copies of every chunk; all: every node does.")
     var scope: Scope = .site
-    @Option(help: "Copies of every chunk that the site shall hold (scope site).") var copies: Int?
+    @Option(help: "Copies of every chunk that the site shall hold, and go on holding when nodes leave, until unkeep (scope site).")
+    var copies: Int?
     @Flag(help: "Keep the chunks when the cache has to make room.") var pin = false
     @Flag(name: .customLong("no-wait"), help: "Only start the job.") var noWait = false
     @Option(help: ArgumentHelp("Only files whose path matches (* and ?; scope node). May be repeated.", valueName: "GLOB")) var path:
@@ -37,6 +38,7 @@ struct Prefetch: ParsableCommand {
         switch job.state {
         case .done, .running:
             if !options.json { Terminal.out(summary(job)) }
+            if let note = job.note { Terminal.error("chunkmesh: " + Terminal.quoted(note)) }
         case .failed, .cancelled:
             Terminal.error("chunkmesh: prefetch of \(Terminal.quoted(job.flist)) \(job.state.rawValue): \(job.error ?? "")")
             throw ExitCode(1)

@@ -4,6 +4,6 @@ extension FuzzTarget {
         flist, legacyFlist, legacyRecord, archive, router, minisign, snappyBlock, storedBlock, gossipDatagrams, gossipSeal, gossipMachine,
         peerFrame, peerHandshake, peerStream, peerMachines,
         apiRequest, hubRequest, upstreamURL, s3Text, credentials, respReplies, imageDocument, imageLayer, configuration, meshKeys,
-        controlAnswers,
+        controlAnswers, carriedFile,
     ]
 }

@@ -157,6 +157,33 @@ import Testing
         #expect(swarm.upstreamBegun == 32)
     }
 
+    @Test(arguments: [(2, 128, 1.02), (4, 256, 1.06), (8, 256, 1.12), (48, 128, 1.4)])
+    func `a LAN swarm needs little more than one copy takes on one port`(size: (nodes: Int, chunks: Int, limit: Double)) {
+        var scenario = SwarmScenario(.swarm, nodes: size.nodes, chunks: size.chunks)
+        scenario.lanRate = 200e6
+        let outcome = scenario.run()
+        print("LAN swarm N=\(size.nodes): time ÷ ideal \(outcome.makespanRatio), the seeder sends \(outcome.sent[0])")
+        #expect(outcome.complete == size.nodes && outcome.failures == 0)
+        #expect(outcome.makespanRatio <= size.limit)
+        #expect(outcome.egressRatio == 0)
+        // The seeder is relieved, and nobody receives much twice.
+        #expect(outcome.sent[0] <= 1.1)
+        #expect(outcome.received.allSatisfy { $0 <= 1.03 })
+    }
+
+    @Test(arguments: [Swarm.Death.reset, .silent], [1, 2] as [UInt64])
+    func `a LAN swarm outlives the death of one that hands on`(death: Swarm.Death, seed: UInt64) {
+        let swarm = site { ($0.seed, $0.chunks, $0.seeders, $0.lanBytesPerSecond) = (seed, 256, 1, 200e6 / 8) }
+        swarm.startAll()
+        swarm.kill(3, death, at: .seconds(2))
+        swarm.run()
+        let ratio = swarm.seconds * swarm.setup.lanBytesPerSecond / (256 * swarm.setup.chunkBytes)
+        print("LAN swarm, one killed (\(death)), seed \(seed): time ÷ ideal \(ratio)")
+        #expect(swarm.allComplete, "seed \(seed)")
+        #expect(swarm.nodes.allSatisfy { $0.failures == 0 }, "seed \(seed)")
+        #expect(ratio <= (death == .reset ? 1.3 : 1.8), "seed \(seed)")
+    }
+
     @Test(.enabled(if: ProcessInfo.processInfo.environment["CHUNKMESH_SWEEP"] != nil, "figures for choosing the number of places, by hand"))
     func sweep() {
         for (site, least) in [(2, 1), (4, 1), (8, 1), (8, 2), (16, 2), (24, 3), (32, 4)] {
