@@ -273,7 +273,8 @@ extension GossipMachine {
             // Those of today first, then any that it ever had.
             let ids = Set(entry.head.gateways.map(\.id))
             let known = entry.head.gateways + entry.addresses.filter { !ids.contains($0.id) }
-            let first = entry.failures == 0 ? Int(truncatingIfNeeded: random.next(upperBound: UInt64(max(entry.head.gateways.count, 1)))) : 0
+            let first =
+                entry.failures == 0 ? Int(truncatingIfNeeded: random.next(upperBound: UInt64(max(entry.head.gateways.count, 1)))) : 0
             if !known.isEmpty {
                 let target = known[(first + entry.failures) % known.count]
                 send([siteMessage(.hello, nonce: nonce, without: name)], to: target.address, about: nil, gossip: false)

@@ -8,7 +8,9 @@ internal import MeshSimulation
 struct MeshSimulationCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "mesh-simulation", abstract: "What a mesh of many nodes would do: the real machines, simulated links, virtual time.",
-        subcommands: [Boot.self, Idle.self, Busy.self, Join.self, Detect.self, Memory.self])
+        subcommands: [
+            Boot.self, Idle.self, Busy.self, Join.self, Detect.self, Memory.self, Herd.self, Trickle.self, Rolling.self, Swarm.self,
+        ])
 
     /// Dictionaries have another order in each process unless this is set before it starts; the planner's history depends on that.
     private static let hashing = "SWIFT_DETERMINISTIC_HASHING"

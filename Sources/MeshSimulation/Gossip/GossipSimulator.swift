@@ -27,6 +27,11 @@ package struct GossipSimulator {
         package var portBytesPerSecond: UInt64?
         /// The stream for large state exchanges works.
         package var hasStream: Bool
+        /// Per mille of datagrams inside a site.
+        package var loss: Int {
+            get { lan.loss }
+            set { lan.loss = newValue }
+        }
 
         package init(
             loss: Int = 0, duplication: Int = 0, delay: ClosedRange<UInt64> = 200_000...2_000_000, hasStream: Bool = true,
