@@ -41,6 +41,11 @@ def peers(socket_path: str) -> list[dict]:
     return json.loads(body)["peers"] if body else []
 
 
+def other_sites(socket_path: str) -> list[dict]:
+    body = get(socket_path, "/v1/peers")
+    return json.loads(body).get("sites", []) if body else []
+
+
 def stats(socket_path: str) -> dict | None:
     body = get(socket_path, "/v1/stats")
     return json.loads(body) if body else None

@@ -26,6 +26,7 @@ def common() -> argparse.ArgumentParser:
     options.add_argument("--ipv6", action="store_true", help="IPv6 on the LAN too (link-local)")
     options.add_argument("--multicast", action=argparse.BooleanOptionalAction, default=True, help="mesh.multicast of the nodes")
     options.add_argument("--seeds", type=int, default=0, metavar="K", help="give the first K nodes to all as mesh.seeds")
+    options.add_argument("--sites", type=int, default=1, metavar="K", help="node i belongs to site i mod K; each may ask any other site")
     options.add_argument(
         "--driver", choices=["chunkmesh", "direct", "libtorrent"], default="chunkmesh", help="direct: curl in every node (share); libtorrent (swarm)"
     )
