@@ -75,6 +75,7 @@ let package = Package(
         .target(name: "Gossip", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: pure),
         .target(name: "PeerProtocol", dependencies: ["CSodium", "ChunkModel", "MeshKeys"], swiftSettings: pure),
         .target(name: "FetchPlanner", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: pure),
+        .target(name: "LineBudget", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: pure),
 
         // I/O.
         .target(
@@ -93,7 +94,8 @@ let package = Package(
 
         // The node, and what controls it.
         .target(
-            name: "NodeConfiguration", dependencies: ["MeshKeys", "Minisign", "UpstreamStores", .product(name: "Yams", package: "Yams")],
+            name: "NodeConfiguration",
+            dependencies: ["LineBudget", "MeshKeys", "Minisign", "UpstreamStores", .product(name: "Yams", package: "Yams")],
             swiftSettings: settings),
         .target(name: "ControlModel", dependencies: ["ChunkModel"], swiftSettings: pure),
         .target(name: "ControlClient", dependencies: ["CCurl", "ControlModel"], swiftSettings: settings),
@@ -104,8 +106,8 @@ let package = Package(
             name: "MeshNode",
             dependencies: [
                 "BlockingThreads", "ChunkModel", "ChunkStore", "ControlModel", "FetchPlanner", "Flist", "Gossip",
-                "GossipTransport", "LegacyFlist", "MeshKeys", "Minisign", "NodeConfiguration", "PeerExchange", "PeerProtocol", "ReadAPI",
-                "SQLiteFile", "UpstreamStores", lifecycle, log,
+                "GossipTransport", "LegacyFlist", "LineBudget", "MeshKeys", "Minisign", "NodeConfiguration", "PeerExchange",
+                "PeerProtocol", "ReadAPI", "SQLiteFile", "UpstreamStores", lifecycle, log,
             ], swiftSettings: besideNIO),
 
         // Programs.
@@ -143,6 +145,7 @@ let package = Package(
             swiftSettings: settings),
         .testTarget(name: "GossipTests", dependencies: ["ChunkModel", "Gossip", "MeshKeys"], swiftSettings: settings),
         .testTarget(name: "PeerProtocolTests", dependencies: ["ChunkModel", "MeshKeys", "PeerProtocol"], swiftSettings: settings),
+        .testTarget(name: "LineBudgetTests", dependencies: ["ChunkModel", "LineBudget", "MeshKeys"], swiftSettings: settings),
         .testTarget(name: "FetchPlannerTests", dependencies: ["ChunkModel", "FetchPlanner", "MeshKeys"], swiftSettings: settings),
         .testTarget(name: "SimulationTests", dependencies: ["ChunkModel", "FetchPlanner", "Gossip", "MeshKeys"], swiftSettings: settings),
         // Stores chunks until it is killed: what a SIGKILL leaves is looked at by ChunkStoreTests.
@@ -165,7 +168,9 @@ let package = Package(
         .testTarget(
             name: "MeshNodeTests",
             dependencies: [
-                "ChunkModel", "ControlAPI", "ControlModel", "FetchPlanner", "Flist", "FlistTools", "Gossip", "GossipTransport", "MeshKeys",
+                "ChunkModel", "ControlAPI", "ControlModel", "FetchPlanner", "Flist", "FlistTools", "Gossip", "GossipTransport",
+                "LineBudget",
+                "MeshKeys",
                 "MeshNode", "Minisign", "NodeConfiguration", "PeerExchange", "PeerProtocol", log,
             ], swiftSettings: besideNIO),
         .testTarget(
@@ -177,7 +182,9 @@ let package = Package(
         .testTarget(name: "BlockingThreadsTests", dependencies: ["BlockingThreads"], swiftSettings: settings),
         // The programs themselves, over real sockets.
         .testTarget(name: "EndToEndTests", dependencies: ["chunkmesh", "chunkmeshd"], swiftSettings: settings),
-        .testTarget(name: "NodeConfigurationTests", dependencies: ["MeshKeys", "Minisign", "NodeConfiguration"], swiftSettings: settings),
+        .testTarget(
+            name: "NodeConfigurationTests", dependencies: ["LineBudget", "MeshKeys", "Minisign", "NodeConfiguration"],
+            swiftSettings: settings),
     ]
 )
 

@@ -14,6 +14,8 @@ extension ChunkFetcher {
 
     /// On an I/O thread of the exchange.
     func serve(_ id: ChunkID, _ mode: ChunkMode, flist: FlistDigest?, priority: FetchPriority, to responder: PeerResponder) {
+        // Only a peer that has not heard of this node's mode yet asks.
+        guard parts.mode != .fetch else { return mode == .fetch ? responder.refused(.declined) : responder.missing() }
         guard parts.store.contains(id) else { return notHeld(id, mode, flist: flist, priority: priority, responder) }
         parts.threads.start { [self] in
             let open: OpenChunk?
@@ -28,6 +30,7 @@ extension ChunkFetcher {
 
     private func notHeld(_ id: ChunkID, _ mode: ChunkMode, flist: FlistDigest?, priority: FetchPriority, _ responder: PeerResponder) {
         guard mode == .fetch else { return responder.missing() }
+        guard parts.mode == .both else { return responder.refused(.declined) }
         if let flist, parts.flists.entry(flist) == nil, !parts.upstream.hasWay(for: flist) {
             let grace = priority == .foreground ? Self.unknownFlistGraceForReads : Self.unknownFlistGrace
             let isKept = state.withLock { state in

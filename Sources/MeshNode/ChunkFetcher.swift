@@ -9,6 +9,7 @@ internal import MeshKeys
 internal import PeerExchange
 internal import PeerProtocol
 internal import Synchronization
+internal import UpstreamStores
 
 /// Gets chunks: from the cache, from peers, from upstream. The shell around `FetchPlanner`: it carries out what the planner decides,
 /// verifies and stores what arrives, and wakes whoever waits.
@@ -67,6 +68,9 @@ final class ChunkFetcher: Sendable {
     /// while the chunk is fetched anew, is not confused with its successor.
     struct UpstreamFetch {
         let turn: UInt64
+        let urgency: FetchUrgency
+        /// Of the line.
+        let use: UInt64
         var task: Task<Void, Never>?
     }
 
@@ -80,7 +84,9 @@ final class ChunkFetcher: Sendable {
     }
 
     var view: SiteView {
-        SiteView(gossip: parts.gossip, flists: parts.flists, upstream: parts.upstream, me: parts.identity.id, now: parts.clock.now)
+        SiteView(
+            gossip: parts.gossip, flists: parts.flists, upstream: parts.upstream, me: parts.identity.id, now: parts.clock.now,
+            keepsApart: parts.mode != .both)
     }
 
     // MARK: For this node
@@ -243,6 +249,11 @@ final class ChunkFetcher: Sendable {
             return late
         }
         for request in late { request.responder.refused(.declined) }
+    }
+
+    /// What the line to upstream is open for from now on.
+    func setLineGate(_ gate: LineGate) {
+        step { state, now, view in state.outbox += state.planner.setLineGate(gate, now: now, view: view) }
     }
 
     /// Nothing is fetched any more; who waits is told so.

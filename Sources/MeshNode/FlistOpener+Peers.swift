@@ -135,4 +135,8 @@ enum MessageKind: UInt8 {
     case flistSignature = 4
     /// Eight bytes that stand for a URL; the answer is the digest of the flist that the node knows by it, however old, or nothing.
     case flistOfURL = 5
+    /// What a node says of the line, heard at once; the answer is what the other one says.
+    case lineNote = 30
+    /// The hash of what a node knows to have been spent; the answer is what the other knows, or nothing when it is the same.
+    case lineBook = 31
 }

@@ -20,14 +20,18 @@ struct NodeProfile: Equatable, Sendable {
     var reachesUpstream: Bool
     /// Stored bytes of chunks that it pulled from upstream since it started.
     var upstreamBytes: UInt64
+    /// It takes no part in what others want (`lan.mode` other than `both`).
+    var keepsApart: Bool
 
-    var encoded: [UInt8] { [reachesUpstream ? 1 : 0] + upstreamBytes.bytes }
+    var encoded: [UInt8] { [(reachesUpstream ? 1 : 0) | (keepsApart ? 2 : 0)] + upstreamBytes.bytes }
 
-    init(reachesUpstream: Bool, upstreamBytes: UInt64) { (self.reachesUpstream, self.upstreamBytes) = (reachesUpstream, upstreamBytes) }
+    init(reachesUpstream: Bool, upstreamBytes: UInt64, keepsApart: Bool = false) {
+        (self.reachesUpstream, self.upstreamBytes, self.keepsApart) = (reachesUpstream, upstreamBytes, keepsApart)
+    }
 
     init?(_ bytes: [UInt8]) {
         guard bytes.count >= 9 else { return nil }
-        self.init(reachesUpstream: bytes[0] & 1 == 1, upstreamBytes: UInt64(bytes: bytes[1..<9]))
+        self.init(reachesUpstream: bytes[0] & 1 == 1, upstreamBytes: UInt64(bytes: bytes[1..<9]), keepsApart: bytes[0] & 2 == 2)
     }
 }
 

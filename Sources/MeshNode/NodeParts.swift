@@ -6,6 +6,7 @@ internal import Gossip
 internal import GossipTransport
 internal import Logging
 internal import MeshKeys
+internal import NodeConfiguration
 internal import PeerExchange
 internal import PeerProtocol
 internal import Synchronization
@@ -18,6 +19,7 @@ struct NodeParts: Sendable {
     let gossip: GossipTransport
     let flists: FlistTable
     let upstream: UpstreamState
+    let line: LineKeeper
     let trust: FlistTrust
     let counters: NodeCounters
     /// For verifying, decoding, files and SQLite.
@@ -26,6 +28,8 @@ struct NodeParts: Sendable {
     /// Requests that the whole site may keep open at upstream.
     let upstreamConcurrency: Setting<Int>
     let ticker: Wakeup
+    /// What this node does for its neighbours.
+    let mode: Configuration.LAN.Mode
     let logger: Logger
 
     /// Something became due earlier than the ticker knows.
@@ -45,7 +49,8 @@ struct NodeParts: Sendable {
     /// that the last word is right.
     func announceHolding(of chunk: ChunkID) {
         let places = flists.places(of: chunk)
-        guard !places.isEmpty else { return }
+        // What is not given away is not announced.
+        guard !places.isEmpty, mode != .fetch else { return }
         var isHeld: Bool
         repeat {
             isHeld = store.contains(chunk)
@@ -59,7 +64,9 @@ struct NodeParts: Sendable {
 
     /// Tells the mesh whether this node reaches upstream, and what it pulled.
     func profileChanged() {
-        let profile = NodeProfile(reachesUpstream: upstream.isUp(now: clock.now), upstreamBytes: counters.snapshot.upstream.bytes)
+        let profile = NodeProfile(
+            reachesUpstream: mode == .both && upstream.isUp(now: clock.now), upstreamBytes: counters.snapshot.upstream.bytes,
+            keepsApart: mode != .both)
         gossip.change { machine, _ in _ = machine.setFact(MeshFacts.profileKey, profile.encoded) }
     }
 }

@@ -68,6 +68,8 @@ final class PeerService: PeerRequestHandler {
         case .flistOfURL:
             guard payload.count == 8 else { return responder.refused(.notAllowed) }
             responder.message(parts.flists.find(urlKey: UInt64(bytes: payload[...]))?.record.digest.value.bytes ?? [])
+        case .lineNote: responder.message(parts.line.receive(payload, from: peer))
+        case .lineBook: parts.threads.start { [parts] in responder.message(parts.line.book(unless: payload)) }
         case nil: responder.refused(.unknownKind)
         }
     }

@@ -17,6 +17,8 @@ struct SiteView: MeshView {
     let upstream: UpstreamState
     let me: NodeID
     let now: Duration
+    /// It fetches for its own users alone, and leaves that to others too where there are any.
+    var keepsApart = false
 
     func holders(of chunk: ChunkID) -> [NodeID] {
         let places = flists.places(of: chunk)
@@ -51,20 +53,24 @@ struct SiteView: MeshView {
         let isNewcomer = now < Self.newcomerGrace && gossip.liveCount > 1
         let mine = upstream.reaches(flist, now: now) && !isNewcomer ? [me] : []
         guard let flist else { return mine }
+        let others = otherOwners(for: flist)
+        return keepsApart && !others.isEmpty ? others : mine + others
+    }
+
+    private func otherOwners(for flist: FlistDigest) -> [NodeID] {
         let isYoung = flists.age(of: flist, now: now).map { $0 < Self.youth } ?? false
         let key = MeshFacts.flistKey(flist)
-        return mine
-            + gossip.read { machine, _ in
-                machine.members.values.compactMap { member in
-                    guard member.id != me, member.state.isLive, member.site == machine.me.site else { return nil }
-                    let facts = machine.facts(of: member.id)
-                    // A node that has not spoken of itself yet probably reaches upstream; the choice must not depend on the moment.
-                    let profile = facts[MeshFacts.profileKey].flatMap(NodeProfile.init)
-                    guard profile?.reachesUpstream ?? isYoung else { return nil }
-                    guard let value = facts[key], let fact = FlistFact(value) else { return isYoung ? member.id : nil }
-                    return fact.fetches ? member.id : nil
-                }
+        return gossip.read { machine, _ in
+            machine.members.values.compactMap { member in
+                guard member.id != me, member.state.isLive, member.site == machine.me.site else { return nil }
+                let facts = machine.facts(of: member.id)
+                // A node that has not spoken of itself yet probably reaches upstream; the choice must not depend on the moment.
+                let profile = facts[MeshFacts.profileKey].flatMap(NodeProfile.init)
+                guard profile?.reachesUpstream ?? isYoung else { return nil }
+                guard let value = facts[key], let fact = FlistFact(value) else { return isYoung ? member.id : nil }
+                return fact.fetches ? member.id : nil
             }
+        }
     }
 
     func isLive(_ node: NodeID) -> Bool { gossip.read { machine, _ in machine.members[node]?.state.isLive ?? false } }

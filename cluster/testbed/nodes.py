@@ -175,6 +175,11 @@ class MeshNode(Node):
         )
         self.configuration.write_text(text)
 
+    def extend(self, text: str) -> None:
+        """Adds sections to the configuration of a daemon that does not run yet."""
+        with open(self.configuration, "a") as file:
+            file.write(text)
+
     @property
     def api_url(self) -> str:
         return f"unix:{self.socket}"
