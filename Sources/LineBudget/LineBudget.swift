@@ -39,6 +39,8 @@ public struct LineBudget: Sendable {
     /// For this long a node that begins to want takes no more than if all nodes wanted: others may have begun at the same moment, and
     /// gossip takes as long to tell.
     public static let hearing: Duration = .seconds(1)
+    /// The same for readers, of whom the others hear by message.
+    public static let hearingOfReaders: Duration = .milliseconds(150)
     /// The part of the rate that is shared out: the rest is for what cannot be counted here (SYNs, acknowledgements of requests, DNS).
     public static let aim = 0.985
 
@@ -67,7 +69,7 @@ public struct LineBudget: Sendable {
         if share > total { share = total }
         let others = others.filter { $0.share > 0 || $0.demand.urgency > .none }
         var fair = Self.fairShare(of: total, mine: demand, others: others.map(\.demand))
-        if isNew(now: now) { fair = min(fair, max(share, total / UInt64(max(nodes, 1)))) }
+        if isNew(demand.urgency, now: now) { fair = min(fair, max(share, total / UInt64(max(nodes, 1)))) }
         guard fair > share else {
             share = fair
             waitsSince = nil
@@ -90,11 +92,13 @@ public struct LineBudget: Sendable {
         return share
     }
 
-    private func isNew(now: Duration) -> Bool { wantsSince.map { now - $0 < Self.hearing } ?? false }
+    private func isNew(_ urgency: LineDemand.Urgency, now: Duration) -> Bool {
+        wantsSince.map { now - $0 < (urgency == .foreground ? Self.hearingOfReaders : Self.hearing) } ?? false
+    }
 
     /// When `update` is due at `now` or later though nothing has changed.
     public func nextDeadline(now: Duration) -> Duration? {
-        let heard = isNew(now: now) ? wantsSince.map { $0 + Self.hearing } : nil
+        let heard = [Self.hearingOfReaders, Self.hearing].compactMap { time in wantsSince.map { $0 + time } }.first { $0 > now }
         return [heard, waitsSince.map { $0 + Self.patience }].compactMap { $0 }.min()
     }
 

@@ -237,8 +237,9 @@ final class ChunkFetcher: Sendable {
 
     /// The mesh has changed, or time has passed.
     func tick() {
-        let places = upstreamPlaces()
+        let (places, gate) = (upstreamPlaces(), parts.line.gate)
         let late = step { state, now, view in
+            if state.planner.lineGate != gate { state.outbox += state.planner.setLineGate(gate, now: now, view: view) }
             if state.planner.upstreamPlaces != places {
                 state.outbox += state.planner.setUpstreamPlaces(places, now: now, view: view)
             }

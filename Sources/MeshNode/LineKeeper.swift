@@ -250,10 +250,14 @@ final class LineKeeper: Sendable {
             members.map { ($0, machine.facts(of: $0.id)[MeshFacts.lineKey].flatMap(LineNote.init)) }
         }
         let now = clock.now
-        let outcome = state.withLock { $0.update(facts, me: me, rate: rate, now: now, tellsAll: tellsAll) }
-        if let share = outcome.newShare { rate.set(bytesPerSecond: share == .max ? nil : Int(clamping: share)) }
-        rate.hold(outcome.isHolding)
-        if let note = outcome.fact { gossip.change { machine, _ in _ = machine.setFact(MeshFacts.lineKey, note.encoded) } }
+        let outcome = state.withLock { state in
+            let outcome = state.update(facts, me: me, rate: rate, now: now, tellsAll: tellsAll)
+            // Under the lock, which neither takes: what an earlier look found must not come later.
+            if let share = outcome.newShare { rate.set(bytesPerSecond: share == .max ? nil : Int(clamping: share)) }
+            rate.hold(outcome.isHolding)
+            if let note = outcome.fact { gossip.change { machine, _ in _ = machine.setFact(MeshFacts.lineKey, note.encoded) } }
+            return outcome
+        }
         if let note = outcome.message { tell(note, outcome.addressees) }
         if let gate = outcome.newGate {
             logger.info("the line to upstream", metadata: ["state": "\(outcome.shown.rawValue)", "reason": "\(waitReason ?? "none")"])

@@ -76,12 +76,16 @@ final class CurlSockets {
         guard transfers.contains(where: { $0.socket != nil && $0.priority < .foreground }) else { return CurlWorker.idlePoll }
         guard now >= nextLook else { return max(1, (nextLook - now).milliseconds) }
         nextLook = now + .milliseconds(Self.interval)
-        var urgent: [Int32: Bool] = [:]
+        var uses: [Int32: (isUrgent: Bool, isReading: Bool)] = [:]
         for transfer in transfers {
             guard let fd = transfer.socket else { continue }
-            urgent[fd] = (urgent[fd] ?? false) || transfer.priority == .foreground
+            let use = uses[fd] ?? (false, false)
+            uses[fd] = (use.isUrgent || transfer.priority == .foreground, use.isReading || !transfer.isPaused)
         }
-        for (fd, isUrgent) in urgent { adjust(fd, isUrgent: isUrgent, now: now) }
+        for (fd, use) in uses {
+            // A rate of our own making says nothing of the line.
+            if use.isReading || use.isUrgent { adjust(fd, isUrgent: use.isUrgent, now: now) } else { known[fd]?.lookedAt = nil }
+        }
         return Self.interval
     }
 
