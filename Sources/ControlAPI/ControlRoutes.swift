@@ -35,6 +35,8 @@ enum ControlRoutes {
         router.delete("/v1/jobs/:id") { _, context in
             try await reporting { json(try await node.cancelJob(try context.parameters.require("id"))) }
         }
+        router.get("/v1/line") { _, _ in json(await node.line()) }
+        router.post("/v1/line") { request, _ in try await reporting { json(try await node.setLine(try await body(of: request))) } }
         router.post("/v1/cache/verify") { _, _ in try await reporting { json(try await node.verifyCache()) } }
         router.post("/v1/cache/gc") { _, _ in try await reporting { json(try await node.collectGarbage()) } }
         CarryAnswer.add(to: router, node: node)

@@ -25,6 +25,10 @@ public protocol NodeControl: CacheControl {
     func signature(_ flist: String) async throws(NodeError) -> [UInt8]
     /// The stored bytes of a chunk of the flist, verified; fetched when they are not here.
     func chunk(_ flist: String, id: ChunkID) async throws(NodeError) -> Chunk
+    /// The site's line to upstream.
+    func line() async -> Line
+    /// Pauses the line of the site, or lets it go on.
+    func setLine(_ request: LineRequest) async throws(NodeError) -> Line
     func verifyCache() async throws(NodeError) -> CacheReport
     func collectGarbage() async throws(NodeError) -> CacheReport
     /// Figures in Prometheus' text format.

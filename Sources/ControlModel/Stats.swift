@@ -95,12 +95,14 @@ public struct Stats: Codable, Sendable, Equatable {
     public var errors: Errors
     /// The busiest first.
     public var upstreams: [Upstream]
+    /// The site's line to upstream.
+    public var line: Line?
 
     public init(
         name: String, siteName: String, id: String, version: String, uptimeSeconds: Double, cache: Cache, chunks: Chunks, bytes: Chunks,
-        site: Site, errors: Errors, upstreams: [Upstream] = []
+        site: Site, errors: Errors, upstreams: [Upstream] = [], line: Line? = nil
     ) {
-        self.upstreams = upstreams
+        (self.upstreams, self.line) = (upstreams, line)
         (self.name, self.siteName, self.id, self.version, self.uptimeSeconds) = (name, siteName, id, version, uptimeSeconds)
         (self.cache, self.chunks, self.bytes, self.site, self.errors) = (cache, chunks, bytes, site, errors)
     }

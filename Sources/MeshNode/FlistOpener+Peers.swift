@@ -141,4 +141,8 @@ enum MessageKind: UInt8 {
     /// From another site. A digest; the answer is the size of the flist file, eight bytes, which this node then sends the pieces of, or
     /// nothing.
     case siteFlist = 22
+    /// What a node says of the line, heard at once; the answer is what the other one says.
+    case lineNote = 30
+    /// The hash of what a node knows to have been spent; the answer is what the other knows, or nothing when it is the same.
+    case lineBook = 31
 }

@@ -28,19 +28,24 @@ struct NodeProfile: Equatable, Sendable {
     var reachesUpstream: Bool
     /// Stored bytes of chunks that it pulled from upstream since it started.
     var upstreamBytes: UInt64
+    /// It takes no part in what others want (`lan.mode` other than `both`).
+    var keepsApart: Bool
 
     /// It may ask other sites for chunks.
     var asksSites: Bool
 
-    var encoded: [UInt8] { [(reachesUpstream ? 1 : 0) | (asksSites ? 2 : 0)] + upstreamBytes.bytes }
+    var encoded: [UInt8] { [(reachesUpstream ? 1 : 0) | (asksSites ? 2 : 0) | (keepsApart ? 4 : 0)] + upstreamBytes.bytes }
 
-    init(reachesUpstream: Bool, upstreamBytes: UInt64, asksSites: Bool = false) {
-        (self.reachesUpstream, self.upstreamBytes, self.asksSites) = (reachesUpstream, upstreamBytes, asksSites)
+    init(reachesUpstream: Bool, upstreamBytes: UInt64, asksSites: Bool = false, keepsApart: Bool = false) {
+        (self.reachesUpstream, self.upstreamBytes) = (reachesUpstream, upstreamBytes)
+        (self.asksSites, self.keepsApart) = (asksSites, keepsApart)
     }
 
     init?(_ bytes: [UInt8]) {
         guard bytes.count >= 9 else { return nil }
-        self.init(reachesUpstream: bytes[0] & 1 == 1, upstreamBytes: UInt64(bytes: bytes[1..<9]), asksSites: bytes[0] & 2 == 2)
+        self.init(
+            reachesUpstream: bytes[0] & 1 == 1, upstreamBytes: UInt64(bytes: bytes[1..<9]), asksSites: bytes[0] & 2 == 2,
+            keepsApart: bytes[0] & 4 == 4)
     }
 }
 

@@ -39,7 +39,6 @@ public final class MeshNode: Service {
     let upstreamCounters: UpstreamCounters
     let stores: StoreOpener
     let decoded = DecodedBlockCache(maxBytes: MeshNode.decodedBytes)
-    let siteUpstream: SiteUpstream
     let isRestored = Setting(false)
     /// The configuration in force: reloads change some of it.
     let current: Setting<Configuration>
@@ -76,17 +75,22 @@ public final class MeshNode: Service {
         }
 
         let pool = ChunkBufferPool(keep: 48)
+        let rate = ReceiveRate()
+        let (clock, ticker) = (NodeClock(), Wakeup())
+        let threads = BlockingThreads(count: max(2, BlockingThreads.machineThreads))
+        let line = LineKeeper(
+            rate: rate, upstream: configuration.upstream, me: identity.id, gossip: gossip, exchange: exchangeHandle, clock: clock,
+            ticker: ticker, threads: threads, directory: configuration.cache.dir, logger: logger)
         parts = NodeParts(
-            identity: identity, clock: NodeClock(), store: store, gossip: gossip, flists: FlistTable(), upstream: UpstreamState(),
-            sites: OtherSites(configuration.mesh.sites),
+            identity: identity, clock: clock, store: store, gossip: gossip, flists: FlistTable(), upstream: UpstreamState(),
+            sites: OtherSites(configuration.mesh.sites), line: line,
             trust: FlistTrust(configuration.trust), counters: NodeCounters(),
-            threads: BlockingThreads(count: max(2, BlockingThreads.machineThreads)), pool: pool,
-            upstreamConcurrency: Setting(configuration.upstream.concurrency), ticker: Wakeup(), logger: logger)
+            threads: threads, pool: pool,
+            upstreamConcurrency: Setting(configuration.upstream.concurrency), ticker: ticker, mode: configuration.lan.mode, logger: logger)
         fetcher = ChunkFetcher(parts: parts, exchange: exchangeHandle)
         prefetcher = Prefetcher(parts: parts, fetcher: fetcher, catalogue: catalogue)
         keeper = GoalKeeper(parts: parts, fetcher: fetcher, prefetcher: prefetcher, catalogue: catalogue)
 
-        let rate = ReceiveRate()
         let curl = CurlMulti(rate: rate)
         upstreamCounters = curl.counters
         let credentials = try UpstreamCredentials.load(file: configuration.upstream.credentialsFile)
@@ -96,10 +100,9 @@ public final class MeshNode: Service {
         self.stores = stores
         let operators = configuration.upstream.urls
         let overrides = configuration.upstream.override
-        siteUpstream = SiteUpstream(rate, maxRate: configuration.upstream.maxRate)
         parts.upstream.setOperators(
             operators.isEmpty ? nil : RoutedUpstream(routes: [], operatorURLs: operators, override: true, opener: stores))
-        let flistCurl = CurlMulti(counters: curl.counters)
+        let flistCurl = CurlMulti(rate: rate, counters: curl.counters)
         opener = FlistOpener(
             parts: parts, fetcher: fetcher, files: files, catalogue: catalogue,
             downloads: FlistDownload(curl: flistCurl, opener: stores), signatures: SignatureDownload(curl: flistCurl, opener: stores),
@@ -109,12 +112,15 @@ public final class MeshNode: Service {
             return RoutedUpstream(routes: routes, operatorURLs: operators, override: overrides, opener: stores)
         }
         let service = PeerService(parts: parts, fetcher: fetcher, files: files, opener: opener)
+        var exchangeConfiguration = ExchangeConfiguration(listen: gossipConfiguration.listen.listenAddresses)
+        exchangeConfiguration.limits = configuration.lan.limits
         exchange = PeerExchange(
-            configuration: ExchangeConfiguration(listen: gossipConfiguration.listen.listenAddresses), identity: identity, keys: ring,
+            configuration: exchangeConfiguration, identity: identity, keys: ring,
             handler: service,
             pool: pool, logger: logger)
         exchangeHandle.set(exchange)
         late.value = StoreHooks(parts: parts)
+        line.setOnGate { [weak fetcher] in fetcher?.setLineGate($0) }
     }
 
     /// Listens, joins and serves until cancelled or shut down gracefully; then says goodbye to the mesh and closes the cache.
@@ -135,6 +141,7 @@ public final class MeshNode: Service {
         prefetcher.stop()
         fetcher.stop()
         exchange.stop()
+        await parts.threads.run { [parts] in parts.line.saveNow() }
         try ending.get()
     }
 
@@ -163,10 +170,13 @@ public final class MeshNode: Service {
         var gone: Set<NodeID> = []
         var reaching: [NodeID: Bool] = [:]
         for await event in parts.gossip.events {
+            var isLineDue = true
             switch event {
             case .joined(let member): log("peer joined", member)
             case .alive(let member): if gone.remove(member.id) != nil { log("peer is back", member) }
-            case .suspect(let member): parts.logger.debug("peer is suspected", metadata: ["peer": "\(member.name)"])
+            case .suspect(let member):
+                isLineDue = false
+                parts.logger.debug("peer is suspected", metadata: ["peer": "\(member.name)"])
             case .dead(let member):
                 log("peer is dead", member)
                 gone.insert(member.id)
@@ -174,7 +184,7 @@ public final class MeshNode: Service {
             case .left(let member):
                 log("peer left", member)
                 gone.insert(member.id)
-            case .updated: break
+            case .updated: isLineDue = false
             // By far the most frequent. Wants that a new holder can serve look again by themselves in a moment (FetchPlanner.tick).
             case .availabilityChanged: continue
             case .factsChanged(let node):
@@ -183,7 +193,8 @@ public final class MeshNode: Service {
                 keeper.wake()
             }
             fetcher.tick()
-            siteUpstream.share(among: parts.fetchingNodes)
+            // News come in swarms: the ticker looks after the last of them.
+            if isLineDue { parts.line.lookSoon() }
         }
     }
 
@@ -209,11 +220,12 @@ public final class MeshNode: Service {
         var identityWatch = IdentityWatch()
         while !Task.isCancelled {
             let now = parts.clock.now
-            let due = min(fetcher.nextTick ?? now + Self.tick, nextProfile)
+            let due = min(fetcher.nextTick ?? now + Self.tick, nextProfile, parts.line.nextLook)
             await parts.ticker.sleep(due - now)
             let rest = Self.shortestTick - (parts.clock.now - now)
             if rest > .zero { try? await Task.sleep(for: rest) }
             fetcher.tick()
+            if parts.clock.now >= parts.line.nextLook { parts.line.look() }
             if parts.clock.now >= nextProfile {
                 parts.profileChanged()
                 identityWatch.look(parts.gossip.counters().machine.ownIdentityConflicts, parts.logger)
@@ -261,6 +273,10 @@ extension NodeAddress {
         guard isUnspecified, !isIPv6, let v6 = NodeAddress(ip: [UInt8](repeating: 0, count: 16), port: port) else { return [self] }
         return [self, v6]
     }
+}
+
+extension Configuration.LAN {
+    var limits: ExchangeLimits { ExchangeLimits(send: maxSend, receive: maxReceive) }
 }
 
 extension Configuration.FreeSpace {

@@ -39,7 +39,7 @@ extension MeshNode: NodeControl {
                 verifyFailed: values.verifyFailedPeers + values.verifyFailedUpstream + UInt64(clamping: store.torn),
                 peerTimeouts: traffic.values.reduce(0) { $0 + $1.failures + $1.timeouts },
                 upstreamErrors: UInt64(clamping: upstream.failureCount)),
-            upstreams: upstreams)
+            upstreams: upstreams, line: parts.line.shown(name: configuration.node.name))
     }
 
     /// Unique bytes are counted with the sizes of the chunks that are here; for others with the mean of those.

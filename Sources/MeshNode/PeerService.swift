@@ -82,6 +82,8 @@ final class PeerService: PeerRequestHandler {
         case .siteFlist:
             guard let digest = Bytes32(payload).map({ FlistDigest($0) }) else { return responder.refused(.notAllowed) }
             Task { [opener] in responder.message(await opener.bytesForSites(of: digest)?.bytes ?? []) }
+        case .lineNote: responder.message(parts.line.receive(payload, from: peer))
+        case .lineBook: parts.threads.start { [parts] in responder.message(parts.line.book(unless: payload)) }
         case nil: responder.refused(.unknownKind)
         }
     }

@@ -1,3 +1,4 @@
+public import LineBudget
 public import MeshKeys
 public import Minisign
 
@@ -43,8 +44,27 @@ public struct Configuration: Sendable, Equatable {
         public var credentialsFile: String?
         /// Bits a second that the site may pull from upstream; `nil` is no limit.
         public var maxRate: UInt64?
+        /// Hours with another rate.
+        public var windows = LineWindows()
+        /// Bytes that the site may pull in a month.
+        public var monthlyCap: LineCap?
         /// Requests that the whole site keeps open; every node that fetches has at least one.
         public var concurrency = 8
+    }
+
+    /// This node's part in the exchange with its neighbours.
+    public struct LAN: Sendable, Equatable {
+        public enum Mode: String, Sendable, CaseIterable {
+            case both
+            /// Sends what it holds, and fetches for nobody but its own users.
+            case serve
+            /// Takes chunks and sends none.
+            case fetch
+        }
+        /// Bits a second of chunks and flists to, and from, peers; `nil` is no limit.
+        public var maxSend: UInt64?
+        public var maxReceive: UInt64?
+        public var mode = Mode.both
     }
 
     public struct API: Sendable, Equatable {
@@ -68,6 +88,7 @@ public struct Configuration: Sendable, Equatable {
     public var mesh = Mesh()
     public var cache: Cache
     public var upstream = Upstream()
+    public var lan = LAN()
     public var api: API
     public var trust = Trust()
 }

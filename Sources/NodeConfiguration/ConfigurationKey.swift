@@ -36,13 +36,15 @@ struct ConfigurationKey: Sendable {
         ConfigurationKey(name: "upstream.override") { $1.upstream.override = try $0.bool() },
         ConfigurationKey(name: "upstream.credentialsFile") { $1.upstream.credentialsFile = try $0.path() },
         ConfigurationKey(name: "upstream.maxRate") { $1.upstream.maxRate = try $0.rate() },
+        ConfigurationKey(name: "upstream.windows") { $1.upstream.windows = try $0.windows() },
+        ConfigurationKey(name: "upstream.monthlyCap") { $1.upstream.monthlyCap = try $0.cap() },
         ConfigurationKey(name: "upstream.concurrency") { $1.upstream.concurrency = try $0.integer(1...1024) },
+        ConfigurationKey(name: "lan.maxSend") { $1.lan.maxSend = try $0.lanRate() },
+        ConfigurationKey(name: "lan.maxReceive") { $1.lan.maxReceive = try $0.lanRate() },
+        ConfigurationKey(name: "lan.mode") { $1.lan.mode = try $0.lanMode() },
         ConfigurationKey(name: "api.socket") { $1.api.socket = try $0.path() },
         ConfigurationKey(name: "api.listen") { $1.api.listen = try $0.isEmpty ? nil : $0.hostPort(defaultPort: 7947) },
         ConfigurationKey(name: "trust.keys") { $1.trust.keys = try $0.signingKeys() },
         ConfigurationKey(name: "trust.requireSigned") { $1.trust.requireSigned = try $0.bool() },
     ]
-
-    /// Keys of the documented interface that this version cannot honour: saying so beats ignoring them.
-    static let notYet: Set<String> = ["upstream.windows", "upstream.monthlyCap"]
 }

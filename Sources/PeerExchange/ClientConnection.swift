@@ -27,6 +27,8 @@ final class ClientConnection: Connection {
     private var machine: ClientConnectionMachine
     private var callbacks: [UInt64: @Sendable (PeerResponse) -> Void] = [:]
     private var receiving: Receiving?
+    /// Requests that somebody waits for.
+    private var readers: Set<UInt64> = []
 
     init(fd: Int32, peer: NodeID, address: NodeAddress, thread: IOThread) {
         (self.peer, self.address) = (peer, address)
@@ -39,6 +41,7 @@ final class ClientConnection: Connection {
         _ token: UInt64, _ request: PeerRequest, deadline: UInt64, onEvent: @escaping @Sendable (PeerResponse) -> Void
     ) {
         callbacks[token] = onEvent
+        if request.priority == .foreground, !request.expectsMessage { readers.insert(token) }
         thread.owners[token] = self
         shared.traffic.count(peer) { $0.requestsSent += 1 }
         run(machine.submit(token: token, request, deadline: deadline, now: thread.now))
@@ -58,6 +61,12 @@ final class ClientConnection: Connection {
     override var bulkTarget: UnsafeMutableRawBufferPointer? {
         receiving.map { UnsafeMutableRawBufferPointer(start: $0.buffer.base + $0.buffer.count, count: $0.length - $0.buffer.count) }
     }
+
+    /// The answers come in an order of the server's: all are as urgent as the most urgent one.
+    override var receivePriority: FetchPriority { readers.isEmpty ? .prefetch : .foreground }
+
+    /// The server is not to blame.
+    override func receiveWasHeld() { machine.dataProgress(now: thread.now) }
 
     override func bulkArrived(_ count: Int) {
         guard let receiving else { return }
@@ -117,6 +126,7 @@ final class ClientConnection: Connection {
         if let receiving {
             let bytes = reader.take(upTo: receiving.length - receiving.buffer.count)
             guard !bytes.isEmpty else { return false }
+            shared.receiveLimit.charge(bytes.count)
             bytes.withUnsafeBytes {
                 (receiving.buffer.base + receiving.buffer.count).copyMemory(from: $0.baseAddress!, byteCount: $0.count)
             }
@@ -187,6 +197,7 @@ final class ClientConnection: Connection {
 
     private func finish(_ token: UInt64, _ response: PeerResponse) {
         thread.owners[token] = nil
+        readers.remove(token)
         guard let callback = callbacks.removeValue(forKey: token) else { return }
         if case .failed(let error) = response {
             shared.traffic.count(peer) { traffic in

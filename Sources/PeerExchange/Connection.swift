@@ -8,6 +8,13 @@ internal import PeerProtocol
 enum BulkSend {
     case file(descriptor: Int32, offset: off_t, left: Int)
     case buffer(ChunkBuffer, offset: Int)
+
+    var left: Int {
+        switch self {
+        case .file(_, _, let left): left
+        case .buffer(let buffer, let offset): buffer.count - offset
+        }
+    }
 }
 
 /// One socket and what both roles do with it. Lives on its thread only.
@@ -23,6 +30,11 @@ class Connection {
     var hungUp = false
     var isQueued = false
     private(set) var isClosed = false
+    /// The node's own limit holds it back, until its thread asks again.
+    var isSendHeld = false
+    var isReceiveHeld = false
+    private var bulkSentAt: UInt64 = 0
+    private var bulkReceivedAt: UInt64 = 0
     /// Something may be there to write; cleared when nothing was found.
     var wantsOutput = false
 
@@ -47,6 +59,11 @@ class Connection {
     /// Whether the thread shall look at the clock often.
     var isBusy: Bool { false }
     func bulkArrived(_ count: Int) {}
+    /// How urgent the bulk bytes are that go out, or come in, now.
+    var sendPriority: FetchPriority { .foreground }
+    var receivePriority: FetchPriority { .foreground }
+    /// Bulk bytes are there that may not be taken yet.
+    func receiveWasHeld() {}
     /// Takes what stands in `reader`.
     func process() {}
     /// Puts the next things to send into `out` and `bulkSend`; `false` when there is nothing.
@@ -59,7 +76,9 @@ class Connection {
 
     // MARK: Turns
 
-    var hasWork: Bool { !isClosed && ((readable && wantsInput) || (writable && (wantsOutput || hasUnsent))) }
+    var hasWork: Bool {
+        !isClosed && ((readable && wantsInput && !isReceiveHeld) || (writable && !isSendHeld && (wantsOutput || hasUnsent)))
+    }
     var hasUnsent: Bool { outSent < out.count || bulkSend != nil }
 
     func turn() {
@@ -70,11 +89,27 @@ class Connection {
     private func receive() {
         var budget = ExchangeConfiguration.turnBytes
         let scratch = thread.scratch
-        while readable, !isClosed, wantsInput, budget > 0 {
-            let bulk = bulkTarget
-            let asked = (bulk?.count ?? 0) + scratch.count
+        while readable, !isClosed, wantsInput, !isReceiveHeld, budget > 0 {
+            var bulk = bulkTarget
+            var asked = (bulk?.count ?? 0) + scratch.count
             let count: Int
-            if let bulk {
+            var granted = 0
+            if let whole = bulk, !whole.isEmpty {
+                granted = shared.receiveLimit.grant(whole.count, receivePriority, movedAt: bulkReceivedAt, now: thread.now)
+                guard granted > 0 else {
+                    isReceiveHeld = true
+                    receiveWasHeld()
+                    return thread.hold(self)
+                }
+                bulkReceivedAt = thread.now
+                if granted < whole.count {
+                    bulk = UnsafeMutableRawBufferPointer(rebasing: whole[0..<granted])
+                    asked = granted
+                }
+            }
+            if let bulk, asked == bulk.count {
+                count = recv(fd, bulk.baseAddress, bulk.count, 0)
+            } else if let bulk {
                 var pieces = (
                     iovec(iov_base: bulk.baseAddress, iov_len: bulk.count), iovec(iov_base: scratch.baseAddress, iov_len: scratch.count)
                 )
@@ -84,6 +119,7 @@ class Connection {
             } else {
                 count = recv(fd, scratch.baseAddress, scratch.count, 0)
             }
+            if granted > 0, count < granted { shared.receiveLimit.charge(max(count, 0) - granted) }
             guard count > 0 else {
                 if count == 0 { return close(.closed) }
                 if errno == EINTR { continue }
@@ -105,7 +141,7 @@ class Connection {
 
     func transmit() {
         var budget = ExchangeConfiguration.turnBytes
-        while writable, !isClosed, budget > 0 {
+        while writable, !isClosed, !isSendHeld, budget > 0 {
             let count: Int
             let asked: Int
             if outSent < out.count {
@@ -114,7 +150,16 @@ class Connection {
                 count = out.withUnsafeBytes { Glibc.send(fd, $0.baseAddress! + outSent, asked, Int32(MSG_NOSIGNAL) | more) }
                 if count > 0 { outSent += count }
             } else if let bulk = bulkSend {
-                (asked, count) = sendBulk(bulk)
+                let left = bulk.left
+                let granted = left == 0 ? 0 : shared.sendLimit.grant(left, sendPriority, movedAt: bulkSentAt, now: thread.now)
+                guard granted > 0 || left == 0 else {
+                    isSendHeld = true
+                    touchSent()
+                    return thread.hold(self)
+                }
+                bulkSentAt = thread.now
+                (asked, count) = sendBulk(bulk, atMost: granted)
+                if count < granted { shared.sendLimit.charge(max(count, 0) - granted) }
             } else {
                 if !out.isEmpty {
                     if out.capacity > 4 * ExchangeConfiguration.writeBatchBytes { out = [] } else { out.removeAll(keepingCapacity: true) }
@@ -139,22 +184,22 @@ class Connection {
         }
     }
 
-    private func sendBulk(_ bulk: BulkSend) -> (asked: Int, sent: Int) {
+    private func sendBulk(_ bulk: BulkSend, atMost granted: Int) -> (asked: Int, sent: Int) {
         let asked: Int
         let sent: Int
         switch bulk {
         case .file(let descriptor, var offset, let left):
-            asked = left
-            sent = left == 0 ? 0 : sendfile(fd, descriptor, &offset, left)
+            asked = min(left, granted)
+            sent = asked == 0 ? 0 : sendfile(fd, descriptor, &offset, asked)
             if sent >= 0 { bulkSend = .file(descriptor: descriptor, offset: offset, left: left - sent) }
         case .buffer(let buffer, let offset):
-            asked = buffer.count - offset
+            asked = min(buffer.count - offset, granted)
             sent = buffer.withBytes {
                 asked == 0 ? 0 : Glibc.send(fd, $0.baseAddress! + offset, asked, Int32(MSG_NOSIGNAL))
             }
             if sent >= 0 { bulkSend = .buffer(buffer, offset: offset + sent) }
         }
-        if sent == asked { finishBulk() }
+        if sent >= 0, sent == bulk.left { finishBulk() }
         return (asked, sent)
     }
 

@@ -8,6 +8,7 @@ public struct ExchangeConfiguration: Sendable {
     public var listen: [NodeAddress]
     /// Threads that move bytes. Connections are spread over them; hashing and disk writes happen elsewhere.
     public var threads = 2
+    public var limits = ExchangeLimits()
     public var times = ProtocolTimes()
     /// Nanoseconds for connecting; then the peer counts as unreachable.
     public var connectTimeout: UInt64 = 2_000_000_000

@@ -15,6 +15,8 @@ final class ExchangeShared: Sendable {
     let logger: Logger
     let gate: AcceptGate
     let traffic = TrafficBook()
+    let sendLimit: BulkLimit
+    let receiveLimit: BulkLimit
     private let keys = Atomic<UInt64>(16)
 
     init(
@@ -26,6 +28,8 @@ final class ExchangeShared: Sendable {
         isOpen = keys == nil
         ring = keys ?? Handshake.openRing!
         gate = AcceptGate(configuration)
+        sendLimit = BulkLimit(bitsPerSecond: configuration.limits.send)
+        receiveLimit = BulkLimit(bitsPerSecond: configuration.limits.receive)
     }
 
     /// A number for a connection or a request, never used twice.

@@ -45,6 +45,9 @@ final class IOThread: @unchecked Sendable {
     /// Which connection has a request.
     var owners: [UInt64: ClientConnection] = [:]
     private var turns: [Connection] = []
+    /// Connections that the node's own limits hold back, and when they ask again.
+    private var held: [Connection] = []
+    private var releaseAt: UInt64 = .max
     private var listeners: [Listener]
     private let siblings: @Sendable (Int) -> IOThread?
     private var accepted = 0
@@ -127,12 +130,29 @@ final class IOThread: @unchecked Sendable {
             acceptAll()
             takeCommands()
             if now >= nextTick { tick() }
+            if now >= releaseAt { releaseHeld() }
             runTurns()
             // What handlers answered at once goes out without another look at epoll.
             takeCommands()
             runTurns()
         }
         end()
+    }
+
+    /// Lets the connection ask again a little later.
+    func hold(_ connection: Connection) {
+        held.append(connection)
+        releaseAt = min(releaseAt, now + BulkLimit.pause)
+    }
+
+    private func releaseHeld() {
+        let round = held
+        held.removeAll(keepingCapacity: true)
+        releaseAt = .max
+        for connection in round {
+            (connection.isSendHeld, connection.isReceiveHeld) = (false, false)
+            if connection.hasWork { enqueue(connection) }
+        }
     }
 
     private func runTurns() {
@@ -154,7 +174,8 @@ final class IOThread: @unchecked Sendable {
         guard mayRest else { return 0 }
         guard !connections.isEmpty || listeners.contains(where: \.hasMore) else { return -1 }
         now = Socket.now()
-        return nextTick <= now ? 0 : Int32(clamping: (nextTick - now) / 1_000_000 + 1)
+        let due = min(nextTick, releaseAt)
+        return due <= now ? 0 : Int32(clamping: (due - now) / 1_000_000 + 1)
     }
 
     private func take(_ event: epoll_event) {
@@ -322,6 +343,7 @@ final class IOThread: @unchecked Sendable {
         for listener in listeners { close(listener.fd) }
         listeners = []
         turns = []
+        held = []
     }
 }
 

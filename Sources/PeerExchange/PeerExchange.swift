@@ -95,6 +95,12 @@ public final class PeerExchange: Sendable {
     /// Closes the connection dialled to a peer; its requests end with `.failed(.closed)`.
     public func disconnect(_ peer: NodeID) { _ = thread(of: peer)?.post(.disconnect(peer)) }
 
+    /// Other limits from now on.
+    public func setLimits(_ limits: ExchangeLimits) {
+        shared.sendLimit.set(bitsPerSecond: limits.send)
+        shared.receiveLimit.set(bitsPerSecond: limits.receive)
+    }
+
     /// The figures of every peer since the start.
     public var traffic: [NodeID: PeerTraffic] { shared.traffic.snapshot }
 

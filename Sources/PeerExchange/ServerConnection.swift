@@ -25,6 +25,9 @@ final class ServerConnection: Connection {
     /// Answers in bulk, until their turn.
     private var replies: [UInt32: Reply] = [:]
     private var bulkLength = 0
+    /// Of the requests that are not answered, and of the one whose bytes go out.
+    private var priorities: [UInt32: FetchPriority] = [:]
+    private var bulkPriority = FetchPriority.foreground
     private var counted: NodeID?
 
     init(fd: Int32, address: NodeAddress, thread: IOThread) {
@@ -38,6 +41,7 @@ final class ServerConnection: Connection {
     }
 
     override var wantsInput: Bool { machine.wantsInput }
+    override var sendPriority: FetchPriority { bulkPriority }
     override var isBusy: Bool { if case .open = phase { machine.isBusy || hasUnsent } else { true } }
 
     override func process() {
@@ -95,9 +99,11 @@ final class ServerConnection: Connection {
         for directive in directives {
             switch directive {
             case .handle(let id, let request):
+                priorities[id] = request.priority
                 let responder = PeerResponder(id: PeerResponder.ID(connection: key, request: id), thread: thread)
                 shared.handler.handle(request, from: peer, responder: responder)
             case .cancelled(let id):
+                priorities[id] = nil
                 replies.removeValue(forKey: id)?.dispose()
                 shared.handler.cancelled(PeerResponder.ID(connection: key, request: id))
             case .drop(let violation): refuse(violation.description, peer)
@@ -118,7 +124,12 @@ final class ServerConnection: Connection {
     func answer(_ id: UInt32, _ reply: Reply) {
         let taken = machine.answer(id: id, reply.answer, now: thread.now)
         if taken, case .open(let peer) = phase { shared.traffic.count(peer) { $0.requestsServed += 1 } }
-        if taken, case .data = reply.answer { replies[id] = reply } else { reply.dispose() }
+        if taken, case .data = reply.answer {
+            replies[id] = reply
+        } else {
+            priorities[id] = nil
+            reply.dispose()
+        }
         wantsOutput = true
         thread.enqueue(self)
     }
@@ -133,6 +144,7 @@ final class ServerConnection: Connection {
             case .frames(let frames): seal(frames)
             case .data(let frame, let id):
                 seal([frame])
+                bulkPriority = priorities.removeValue(forKey: id) ?? .foreground
                 switch replies.removeValue(forKey: id) {
                 case let empty? where empty.answer == .data(length: 0): empty.dispose()
                 case .file(let descriptor, let offset, let length):

@@ -186,6 +186,10 @@ class MeshNode(Node):
         if old not in text:
             raise TestbedError(f"the configuration of n{self.index} has no {old!r}")
         self.configuration.write_text(text.replace(old, new))
+    def extend(self, text: str) -> None:
+        """Adds sections to the configuration of a daemon that does not run yet."""
+        with open(self.configuration, "a") as file:
+            file.write(text)
 
     @property
     def api_url(self) -> str:

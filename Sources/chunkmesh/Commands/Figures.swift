@@ -124,6 +124,7 @@ struct StatsCommand: ParsableCommand {
         Terminal.out(
             "site       egress ratio \(stats.site.egressRatio) (\(Terminal.size(stats.site.upstreamBytes)) pulled by \(stats.site.nodes) nodes for \(Terminal.size(stats.site.uniqueBytes)))"
         )
+        if let line = stats.line { LineCommand.show(line) }
         Terminal.table(
             ["", "LOCAL", "PEERS", "SITES", "UPSTREAM", "TO PEERS", "TO SITES"],
             [
