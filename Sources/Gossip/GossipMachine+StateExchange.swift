@@ -32,10 +32,14 @@ extension GossipMachine {
     // MARK: Shell's side of the stream
 
     /// A request that another node's machine sent by `exchangeState`. The reply may be empty.
-    /// - Parameter from: where it came from, if it is known and its port is the other's gossip port.
+    /// - Parameters:
+    ///   - from: where it came from, if it is known and its port is the other's gossip port.
+    ///   - asker: who asks, if the stream proved it: a request in another's name gets no answer.
     public mutating func receiveStateRequest(
-        _ bytes: [UInt8], from: NodeAddress? = nil, now: UInt64
+        _ bytes: [UInt8], from: NodeAddress? = nil, asker: NodeID? = nil, now: UInt64
     ) -> (reply: [UInt8], directives: [GossipDirective]) {
+        provenAsker = asker
+        defer { provenAsker = nil }
         let reply = readState(bytes, from: from, limit: GossipLimits.streamStateBytes, now) ?? []
         return (reply, drain())
     }
@@ -159,7 +163,11 @@ extension GossipMachine {
         let flags = try reader.byte()
         let askerVersion = try reader.number()
         let asker = try Member(from: &reader)
-        guard asker.id != me.id else { return nil }
+        guard asker.id != me.id, admits(asker.id) else { return nil }
+        if let provenAsker, provenAsker != asker.id {
+            counters.forged += 1
+            return nil
+        }
         var summaries: [StateSummary] = []
         for _ in 0..<(try reader.number(upTo: GossipLimits.members)) {
             let id = try reader.node()
@@ -191,6 +199,8 @@ extension GossipMachine {
             seen.insert(summary.id)
             if summary.id == me.id {
                 hear(of: me, in: summary, by: asker, now)
+                // A record of an earlier run, with a clock that went ahead: it shows itself by its signature.
+                if summary.incarnation > me.incarnation { wants.append(me.id) }
                 if summary.epoch == me.epoch { ownKnown = summary.version }
                 continue
             }
@@ -202,7 +212,8 @@ extension GossipMachine {
             let version = contents.nodes[known.id]?.version ?? 0
             let isBehind = summary.epoch < known.epoch || (summary.epoch == known.epoch && summary.version < version)
             let isAhead = summary.epoch > known.epoch || (summary.epoch == known.epoch && summary.version > version)
-            if summary.incarnation > known.incarnation || (isAhead && summary.state.isLive) { wants.append(known.id) }
+            let hasLeft = summary.state == .left && summary.incarnation == known.incarnation && known.state != .left
+            if summary.incarnation > known.incarnation || hasLeft || (isAhead && summary.state.isLive) { wants.append(known.id) }
             let knowsLess = (summary.incarnation, summary.state.rawValue) < (known.incarnation, known.state.rawValue)
             if knowsLess || (isBehind && known.state.isLive) {
                 give.append((known, summary.epoch == known.epoch ? summary.version : nil))
@@ -223,13 +234,12 @@ extension GossipMachine {
         said.incarnation = summary.incarnation
         guard summary.incarnation >= known.incarnation, summary.incarnation < 1 << 62 else { return }
         switch summary.state {
-        case .alive:
-            if known.id == me.id, summary.incarnation > me.incarnation { apply(MemberClaim(.alive, said, by: asker), sender: nil, now) }
+        // Of a newer record, and of a goodbye, the record itself is asked for, since it is signed.
+        case .alive, .left: break
         case .suspect, .dead:
-            if summary.incarnation == known.incarnation || known.id == me.id {
+            if summary.incarnation == known.incarnation {
                 apply(MemberClaim(.suspect, said, by: asker), sender: nil, now)
             }
-        case .left: if summary.incarnation == known.incarnation { apply(MemberClaim(.left, said, by: asker), sender: nil, now) }
         }
     }
 
@@ -303,7 +313,11 @@ extension GossipMachine {
         let seen = try reader.byte() == 1 ? try reader.address() : nil
         if me.address.isUnspecified, let seen, !seen.isUnspecified, let found = NodeAddress(ip: seen.ip, port: me.address.port) {
             me.address = found
+            // Said anew and signed, so that nobody can put another address in its place.
+            me.incarnation += 1
+            queue.put(.member(me.id), message: MemberClaim(.alive, me, by: me.id).message)
         }
+        guard admits(teller), provenAsker == nil || provenAsker == teller else { return }
         for _ in 0..<(try reader.number(upTo: GossipLimits.members + 1)) {
             let member = try Member(from: &reader)
             let sender = from.map { Sender(id: teller, epoch: 0, version: 0, address: $0) }

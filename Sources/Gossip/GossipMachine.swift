@@ -19,17 +19,29 @@ public import MeshKeys
 ///
 /// Sources: Das, Gupta, Motivala, "SWIM" (DSN 2002) §4; Dadgar, Phillips, Currey, "Lifeguard" (DSN-W 2018) §4.
 public struct GossipMachine: Sendable {
-    static let wireVersion: UInt8 = 1
+    static let wireVersion: UInt8 = 2
 
     public let configuration: GossipConfiguration
     /// This node.
-    public internal(set) var me: Member
+    public internal(set) var me: Member {
+        didSet {
+            if me.signedText(me.state) != oldValue.signedText(oldValue.state) { me.sign(signing) }
+        }
+    }
     /// The others: those alive, and for a while the dead and those who left.
     public internal(set) var members: [NodeID: Member] = [:]
     public internal(set) var counters = GossipCounters()
     /// Lifeguard's local health: 0 is good; above it this node doubts itself first.
     public internal(set) var awareness = 0
     public internal(set) var isLeaving = false
+    /// Who is a member; see `setGate`.
+    public internal(set) var gate = MemberGate()
+    let signing: MemberSigning
+    var forgeries = ForgeryBook()
+    /// Who asks by the stream that is being answered.
+    var provenAsker: NodeID?
+    /// Members by IP address.
+    var hosts: [[UInt8]: Int] = [:]
 
     var random: SplitMix64
     /// Live others in the order in which they are probed.
@@ -66,9 +78,14 @@ public struct GossipMachine: Sendable {
     /// - Parameters:
     ///   - me: with an incarnation higher than in earlier runs (seconds of the wall clock). An unspecified address is replaced by
     ///     the one under which others see this node.
+    ///   - signing: of members' records; a real node gives its identity.
     ///   - seed: of the generator.
-    public init(me: Member, configuration: GossipConfiguration = GossipConfiguration(), seed: UInt64, now: UInt64) {
+    public init(
+        me: Member, configuration: GossipConfiguration = GossipConfiguration(), signing: MemberSigning = .none, seed: UInt64, now: UInt64
+    ) {
         self.me = me
+        self.me.sign(signing)
+        self.signing = signing
         self.configuration = configuration
         random = SplitMix64(seed: seed)
         contents = ContentTable(own: me.id)
@@ -132,6 +149,7 @@ public struct GossipMachine: Sendable {
                 if sender.epoch != me.epoch { counters.identityConflicts += 1 }
                 return []
             }
+            guard admits(sender.id) else { return [] }
             while !reader.isAtEnd { try receiveMessage(&reader, sender, now) }
             noteHeader(sender, now)
         } catch {

@@ -63,6 +63,10 @@ extension FlistOpener {
             sources.insert((member, FlistFact(fetches: false, fileBytes: UInt64(bytes: reply[...]), chunkCount: 0, name: "")), at: 0)
         }
         for (member, fact) in sources.sorted(by: { $0.member.id == first && $1.member.id != first }) {
+            guard !fetcher.isShunned(member.id) else {
+                reason = "\(member.name) sent wrong bytes before"
+                continue
+            }
             guard fact.fileBytes > 0, fact.fileBytes <= UInt64(FlistFiles.maxBytes) else { continue }
             guard first != nil || Int64(fact.fileBytes) <= Self.maxForeignBytes - parts.flists.foreign.bytes else {
                 reason = "flists of other nodes' prefetches take \(Self.maxForeignBytes >> 20) MiB already; forget some"
@@ -99,7 +103,11 @@ extension FlistOpener {
         do {
             return try await parts.threads.run { try writer.finish() }
         } catch {
+            // All of it came from this one node.
             parts.counters.blame(member.id)
+            fetcher.shun(member.id)
+            parts.logger.warning(
+                "peer sent wrong bytes for an flist", metadata: ["peer": "\(member.name)", "id": "\(member.id)", "flist": "\(digest)"])
             throw error
         }
     }
@@ -135,4 +143,8 @@ enum MessageKind: UInt8 {
     case flistSignature = 4
     /// Eight bytes that stand for a URL; the answer is the digest of the flist that the node knows by it, however old, or nothing.
     case flistOfURL = 5
+    /// A step of a key rotation (`KeyOrder`); the answer says which keys the node has (`KeyAnswer`).
+    case keys = 50
+    /// Nothing; the answer is the revocations that the mesh's admin signed (`RevocationSet.encode`).
+    case revocations = 51
 }

@@ -6,8 +6,10 @@ enum MeshFacts {
     static let profile: UInt8 = 1
     static let flist: UInt8 = 2
     static let job: UInt8 = 3
+    static let revocations: UInt8 = 6
 
     static let profileKey = FactKey(kind: profile)!
+    static let revocationsKey = FactKey(kind: revocations)!
     static func flistKey(_ digest: FlistDigest) -> FactKey { FactKey(kind: flist, id: digest.value.bytes)! }
     static func jobKey(_ digest: FlistDigest) -> FactKey { FactKey(kind: job, id: digest.value.bytes)! }
 

@@ -6,7 +6,7 @@ internal import UpstreamStores
 /// Settings that change while the node runs.
 extension MeshNode {
     /// Applies what can change of a new configuration: `cache.maxSize`, `cache.minFree`, `upstream.maxRate`, `upstream.concurrency`,
-    /// `trust`, and the credentials, whose file is read again.
+    /// `trust`, `mesh.allow`, `mesh.admin`, the keys in `mesh.keyFile` and the credentials, whose files are read again.
     ///
     /// - Returns: the keys that were applied, and those that differ but need a restart.
     public func reload(_ new: Configuration) async throws -> (applied: [String], needRestart: [String]) {
@@ -32,7 +32,13 @@ extension MeshNode {
             await trustChanged()
             applied.append("trust")
         }
+        if try await parts.threads.run({ [strangers] in try strangers.keeper.reload() }) { applied.append("mesh.keyFile") }
+        if new.mesh.allow != old.mesh.allow || new.mesh.admin != old.mesh.admin {
+            strangers.rules.set(allowed: new.mesh.allow, admin: new.mesh.admin)
+            applied.append("mesh.allow, mesh.admin")
+        }
         var rest = new
+        (rest.mesh.allow, rest.mesh.admin) = (old.mesh.allow, old.mesh.admin)
         rest.cache.maxSize = old.cache.maxSize
         rest.cache.minFree = old.cache.minFree
         rest.upstream.concurrency = old.upstream.concurrency
@@ -50,6 +56,7 @@ extension MeshNode {
         merged.upstream.concurrency = new.upstream.concurrency
         merged.upstream.maxRate = new.upstream.maxRate
         merged.trust = new.trust
+        (merged.mesh.allow, merged.mesh.admin) = (new.mesh.allow, new.mesh.admin)
         merged.upstream.credentialsFile = new.upstream.credentialsFile
         current.value = merged
         parts.wakeTicker()

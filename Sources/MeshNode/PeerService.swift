@@ -14,9 +14,12 @@ final class PeerService: PeerRequestHandler {
     private let fetcher: ChunkFetcher
     private let files: FlistFiles
     private let opener: FlistOpener
+    private let rotator: KeyRotator
+    private let rules: MemberRules
 
-    init(parts: NodeParts, fetcher: ChunkFetcher, files: FlistFiles, opener: FlistOpener) {
+    init(parts: NodeParts, fetcher: ChunkFetcher, files: FlistFiles, opener: FlistOpener, rotator: KeyRotator, rules: MemberRules) {
         (self.parts, self.fetcher, self.files, self.opener) = (parts, fetcher, files, opener)
+        (self.rotator, self.rules) = (rotator, rules)
     }
 
     func handle(_ request: PeerRequest, from peer: NodeID, responder: PeerResponder) {
@@ -47,7 +50,9 @@ final class PeerService: PeerRequestHandler {
 
     private func answer(_ kind: UInt8, _ payload: [UInt8], from peer: NodeID, _ responder: PeerResponder) {
         switch MessageKind(rawValue: kind) {
-        case .state: responder.message(parts.gossip.receiveState(payload, from: parts.gossip.member(peer)?.address))
+        case .state: exchangeState(payload, with: peer, responder)
+        case .keys: parts.threads.start { [rotator] in responder.message(rotator.answer(payload, from: peer).encoded) }
+        case .revocations: parts.threads.start { [rules] in responder.message(RevocationSet.encode(rules.proven)) }
         case .flistVersion:
             guard payload.count == 8 else { return responder.refused(.notAllowed) }
             let key = UInt64(bytes: payload[...])
@@ -70,6 +75,18 @@ final class PeerService: PeerRequestHandler {
             responder.message(parts.flists.find(urlKey: UInt64(bytes: payload[...]))?.record.digest.value.bytes ?? [])
         case nil: responder.refused(.unknownKind)
         }
+    }
+
+    /// By the stream it is certain who speaks: one that talks nonsense is blamed for it, and one that is shunned is not heard.
+    private func exchangeState(_ payload: [UInt8], with peer: NodeID, _ responder: PeerResponder) {
+        guard !fetcher.isShunned(peer) else { return responder.refused(.notAllowed) }
+        let (reply, isSound) = parts.gossip.receiveState(payload, from: parts.gossip.member(peer)?.address, asker: peer)
+        if !isSound, fetcher.noteOffence(peer) {
+            parts.logger.warning(
+                "peer sends gossip that makes no sense or is forged; it is shunned for a while",
+                metadata: ["peer": "\(parts.gossip.member(peer)?.name ?? "")", "id": "\(peer)"])
+        }
+        responder.message(reply)
     }
 }
 

@@ -2,6 +2,7 @@ internal import CLinux
 internal import ChunkModel
 internal import Glibc
 internal import Logging
+internal import MeshKeys
 internal import PeerProtocol
 
 /// Bulk bytes on their way out.
@@ -32,6 +33,7 @@ class Connection {
     private var outSent = 0
     var bulkSend: BulkSend?
     private(set) var lastSent: UInt64
+    private var retiredSince: UInt64?
 
     init(fd: Int32, thread: IOThread) {
         (self.fd, self.thread) = (fd, thread)
@@ -41,6 +43,10 @@ class Connection {
 
     // MARK: What a role adds
 
+    /// The node at the other end, once it is proven.
+    var provenPeer: NodeID? { nil }
+    /// Bulk bytes are being received, and travel sealed.
+    var receivesSealed: Bool { false }
     /// Where the next bulk bytes go; `nil` when frames are expected.
     var bulkTarget: UnsafeMutableRawBufferPointer? { nil }
     var wantsInput: Bool { true }
@@ -69,8 +75,8 @@ class Connection {
 
     private func receive() {
         var budget = ExchangeConfiguration.turnBytes
-        let scratch = thread.scratch
         while readable, !isClosed, wantsInput, budget > 0 {
+            let scratch = receivesSealed ? thread.scratchForSealed : thread.scratch
             let bulk = bulkTarget
             let asked = (bulk?.count ?? 0) + scratch.count
             let count: Int
@@ -113,6 +119,9 @@ class Connection {
                 let more = bulkSend == nil ? 0 : Int32(MSG_MORE)
                 count = out.withUnsafeBytes { Glibc.send(fd, $0.baseAddress! + outSent, asked, Int32(MSG_NOSIGNAL) | more) }
                 if count > 0 { outSent += count }
+            } else if let bulk = bulkSend, session?.sealsBulk == true {
+                guard sealNext(bulk) else { return close(.closed) }
+                continue
             } else if let bulk = bulkSend {
                 (asked, count) = sendBulk(bulk)
             } else {
@@ -156,6 +165,48 @@ class Connection {
         }
         if sent == asked { finishBulk() }
         return (asked, sent)
+    }
+
+    /// Puts the next piece, sealed, into `out`, which was sent whole; `false` when the file is shorter than its length.
+    private func sealNext(_ bulk: BulkSend) -> Bool {
+        out.removeAll(keepingCapacity: true)
+        outSent = 0
+        switch bulk {
+        case .file(let descriptor, let offset, let left):
+            let piece = UnsafeMutableRawBufferPointer(rebasing: thread.scratchForSealed.prefix(min(left, ProtocolLimits.sealedPieceBytes)))
+            var filled = 0
+            while filled < piece.count {
+                let count = pread(descriptor, piece.baseAddress! + filled, piece.count - filled, offset + off_t(filled))
+                if count < 0, errno == EINTR { continue }
+                guard count > 0 else {
+                    shared.logger.warning("a file that was being sent to a peer is shorter than its length; the connection is dropped")
+                    return false
+                }
+                filled += count
+            }
+            if filled > 0 { session?.sending.sealBulk(UnsafeRawBufferPointer(piece), to: &out) }
+            bulkSend = .file(descriptor: descriptor, offset: offset + off_t(filled), left: left - filled)
+            if left == filled { finishBulk() }
+        case .buffer(let buffer, let offset):
+            let count = min(buffer.count - offset, ProtocolLimits.sealedPieceBytes)
+            buffer.withBytes {
+                if count > 0 { session?.sending.sealBulk(UnsafeRawBufferPointer(rebasing: $0[offset..<(offset + count)]), to: &out) }
+            }
+            bulkSend = .buffer(buffer, offset: offset + count)
+            if offset + count == buffer.count { finishBulk() }
+        }
+        return true
+    }
+
+    /// The connection was made under a mesh key that this node no longer has: closed when it rests, or when its grace is over.
+    /// - Returns: whether it was closed.
+    func retire(isBusy: Bool) -> Bool {
+        guard let session, !shared.ring.fingerprints.contains(session.meshKey) else { return false }
+        let since = retiredSince ?? thread.now
+        retiredSince = since
+        guard !isBusy && !hasUnsent || thread.now - since >= ExchangeConfiguration.retiredKeyGrace else { return false }
+        close(.closed)
+        return true
     }
 
     private func finishBulk() {
