@@ -1,7 +1,7 @@
 public import ChunkModel
 
 /// What the API needs of the node that it controls. Every call may take long and may be cancelled.
-public protocol NodeControl: CacheControl {
+public protocol NodeControl: CacheControl, KeyControl {
     func stats() async -> Stats
     func peers() async -> Peers
     /// - Parameter flist: name or digest; `nil` is all of them.

@@ -8,11 +8,13 @@ enum MeshFacts {
     static let job: UInt8 = 3
     /// Other sites; gossip's own.
     static let site: UInt8 = GossipMachine.siteFact
+    static let revocations: UInt8 = 6
     static let goal: UInt8 = 7
     /// Its node is after the chunks of an flist, all of them or many. No value.
     static let seeking: UInt8 = 8
 
     static let profileKey = FactKey(kind: profile)!
+    static let revocationsKey = FactKey(kind: revocations)!
     static func flistKey(_ digest: FlistDigest) -> FactKey { FactKey(kind: flist, id: digest.value.bytes)! }
     static func jobKey(_ digest: FlistDigest) -> FactKey { FactKey(kind: job, id: digest.value.bytes)! }
 

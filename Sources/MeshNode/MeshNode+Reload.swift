@@ -5,9 +5,9 @@ internal import UpstreamStores
 
 /// Settings that change while the node runs.
 extension MeshNode {
-    /// Applies what can change of a new configuration: `cache.maxSize`, `cache.minFree`, `mesh.sites`, `upstream.maxRate`,
-    /// `upstream.windows`, `upstream.monthlyCap`, `upstream.concurrency`, `lan.maxSend`, `lan.maxReceive`, `trust`, and the credentials,
-    /// whose file is read again.
+    /// Applies what can change of a new configuration: `cache.maxSize`, `cache.minFree`, `mesh.sites`, `mesh.allow`, `mesh.admin`, the keys
+    /// in `mesh.keyFile`, `upstream.maxRate`, `upstream.windows`, `upstream.monthlyCap`, `upstream.concurrency`, `lan.maxSend`,
+    /// `lan.maxReceive`, `trust`, and the credentials, whose files are read again.
     ///
     /// - Returns: the keys that were applied, and those that differ but need a restart.
     public func reload(_ new: Configuration) async throws -> (applied: [String], needRestart: [String]) {
@@ -47,8 +47,13 @@ extension MeshNode {
             await trustChanged()
             applied.append("trust")
         }
+        if try await parts.threads.run({ [strangers] in try strangers.keeper.reload() }) { applied.append("mesh.keyFile") }
+        if new.mesh.allow != old.mesh.allow || new.mesh.admin != old.mesh.admin {
+            strangers.rules.set(allowed: new.mesh.allow, admin: new.mesh.admin)
+            applied.append("mesh.allow, mesh.admin")
+        }
         var rest = new
-        rest.mesh.sites = old.mesh.sites
+        (rest.mesh.sites, rest.mesh.allow, rest.mesh.admin) = (old.mesh.sites, old.mesh.allow, old.mesh.admin)
         rest.cache.maxSize = old.cache.maxSize
         rest.cache.minFree = old.cache.minFree
         rest.upstream.concurrency = old.upstream.concurrency
@@ -70,7 +75,7 @@ extension MeshNode {
         (merged.upstream.windows, merged.upstream.monthlyCap) = (new.upstream.windows, new.upstream.monthlyCap)
         (merged.lan.maxSend, merged.lan.maxReceive) = (new.lan.maxSend, new.lan.maxReceive)
         merged.trust = new.trust
-        merged.mesh.sites = new.mesh.sites
+        (merged.mesh.sites, merged.mesh.allow, merged.mesh.admin) = (new.mesh.sites, new.mesh.allow, new.mesh.admin)
         merged.upstream.credentialsFile = new.upstream.credentialsFile
         current.value = merged
         parts.wakeTicker()

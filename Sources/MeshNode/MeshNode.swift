@@ -39,6 +39,7 @@ public final class MeshNode: Service {
     let upstreamCounters: UpstreamCounters
     let stores: StoreOpener
     let decoded = DecodedBlockCache(maxBytes: MeshNode.decodedBytes)
+    let strangers: NodeStrangers
     let isRestored = Setting(false)
     /// The configuration in force: reloads change some of it.
     let current: Setting<Configuration>
@@ -68,7 +69,7 @@ public final class MeshNode: Service {
         gossipConfiguration.multicast = configuration.mesh.multicast
         let exchangeHandle = LateExchange()
         let gossip = try GossipTransport(
-            configuration: gossipConfiguration, id: identity.id, name: configuration.node.name, site: configuration.node.site,
+            configuration: gossipConfiguration, identity: identity, name: configuration.node.name, site: configuration.node.site,
             incarnation: UInt64(max(0, time(nil))), ring: ring, logger: logger
         ) { node, address, request in
             await exchangeHandle.exchangeState(request, with: node, at: address)
@@ -111,14 +112,24 @@ public final class MeshNode: Service {
             guard !(routes.isEmpty || overrides) || !operators.isEmpty else { return nil }
             return RoutedUpstream(routes: routes, operatorURLs: operators, override: overrides, opener: stores)
         }
-        let service = PeerService(parts: parts, fetcher: fetcher, files: files, opener: opener)
+        let keys = KeyKeeper(file: configuration.mesh.keyFile, ring: ring, gossip: gossip, exchange: exchangeHandle, logger: logger)
+        let rules = try MemberRules(
+            me: identity.id, directory: configuration.cache.dir, allowed: configuration.mesh.allow, admin: configuration.mesh.admin,
+            gossip: gossip, exchange: exchangeHandle, logger: logger)
+        strangers = NodeStrangers(
+            keeper: keys, rules: rules,
+            rotator: try KeyRotator(
+                parts: parts, keeper: keys, rules: rules, exchange: exchangeHandle, directory: configuration.cache.dir),
+            spread: RevocationSpread(parts: parts, rules: rules, exchange: exchangeHandle))
+        let service = PeerService(
+            parts: parts, fetcher: fetcher, files: files, opener: opener, rotator: strangers.rotator, rules: rules)
         var exchangeConfiguration = ExchangeConfiguration(listen: gossipConfiguration.listen.listenAddresses)
         exchangeConfiguration.limits = configuration.lan.limits
+        exchangeConfiguration.sealsBulk = configuration.mesh.sealChunks
         exchange = PeerExchange(
-            configuration: exchangeConfiguration, identity: identity, keys: ring,
-            handler: service,
-            pool: pool, logger: logger)
+            configuration: exchangeConfiguration, identity: identity, keys: ring, handler: service, pool: pool, logger: logger)
         exchangeHandle.set(exchange)
+        rules.apply()
         late.value = StoreHooks(parts: parts)
         line.setOnGate { [weak fetcher] in fetcher?.setLineGate($0) }
     }
@@ -184,10 +195,17 @@ public final class MeshNode: Service {
             case .left(let member):
                 log("peer left", member)
                 gone.insert(member.id)
+                exchange.disconnect(member.id)
             case .updated: isLineDue = false
             // By far the most frequent. Wants that a new holder can serve look again by themselves in a moment (FetchPlanner.tick).
             case .availabilityChanged: continue
+            case .forgeries(let source):
+                let name = parts.gossip.members().first { $0.address == source }?.name
+                parts.logger.warning(
+                    "a holder of the mesh key sends records that their nodes did not sign; it is not believed",
+                    metadata: ["address": "\(source)", "peer": "\(name ?? "unknown")"])
             case .factsChanged(let node):
+                strangers.spread.look(at: node)
                 if upstreamIsBack(at: node, &reaching) { fetcher.goOn() }
                 prefetcher.joinOthers { [opener] in try await opener.openForPeers($0) }
                 keeper.wake()

@@ -21,6 +21,12 @@ public struct Configuration: Sendable, Equatable {
         public var multicast = true
         /// Other sites that may be asked for chunks; "*" is any.
         public var sites: [String] = []
+        /// Members of the mesh; of others that hold the key nothing is taken. `nil`: all that hold the key.
+        public var allow: Set<NodeID>?
+        /// Chunk bytes travel sealed on this node's connections.
+        public var sealChunks = false
+        /// Whose signature makes a revocation count in the whole mesh, and without which no other node rotates the keys of this one.
+        public var admin: MinisignPublicKey?
     }
 
     public struct Cache: Sendable, Equatable {

@@ -58,8 +58,12 @@ final class ClientConnection: Connection {
 
     override var isBusy: Bool { if case .open = phase { machine.isBusy } else { true } }
 
+    override var provenPeer: NodeID? { peer }
+    override var receivesSealed: Bool { receiving != nil && session?.sealsBulk == true }
+
     override var bulkTarget: UnsafeMutableRawBufferPointer? {
-        receiving.map { UnsafeMutableRawBufferPointer(start: $0.buffer.base + $0.buffer.count, count: $0.length - $0.buffer.count) }
+        if receivesSealed { return nil }
+        return receiving.map { UnsafeMutableRawBufferPointer(start: $0.buffer.base + $0.buffer.count, count: $0.length - $0.buffer.count) }
     }
 
     /// The answers come in an order of the server's: all are as urgent as the most urgent one.
@@ -90,7 +94,8 @@ final class ClientConnection: Connection {
         let error = Socket.pendingError(fd)
         guard error == 0 else { return close(.connectFailed("\(address): \(Socket.text(error))")) }
         let handshake = ClientHandshake(
-            identity: shared.identity, ring: shared.ring, expected: peer, ephemeralSecret: Sodium.randomBytes(32))
+            identity: shared.identity, ring: shared.ring, expected: peer, ephemeralSecret: Sodium.randomBytes(32),
+            sealsBulk: shared.configuration.sealsBulk, key: shared.greeting(for: peer))
         (phase, phaseBegan) = (.greeting(handshake), thread.now)
         out += handshake.hello
         wantsOutput = true
@@ -123,6 +128,7 @@ final class ClientConnection: Connection {
 
     /// Takes one frame or what stands of bulk bytes; `false` when more must come in first.
     private func step() -> Bool {
+        if let receiving, receivesSealed { return stepSealed(receiving) }
         if let receiving {
             let bytes = reader.take(upTo: receiving.length - receiving.buffer.count)
             guard !bytes.isEmpty else { return false }
@@ -136,6 +142,19 @@ final class ClientConnection: Connection {
         do throws(ProtocolViolation) {
             guard let frame = try session?.receiving.open(&reader) else { return false }
             run(machine.receive(frame, now: thread.now))
+        } catch {
+            drop(.protocolViolation(error.description))
+        }
+        return true
+    }
+
+    /// Opens one piece of sealed bulk bytes straight into its place.
+    private func stepSealed(_ receiving: Receiving) -> Bool {
+        let room = UnsafeMutableRawBufferPointer(
+            start: receiving.buffer.base + receiving.buffer.count, count: receiving.length - receiving.buffer.count)
+        do throws(ProtocolViolation) {
+            guard let count = try session?.receiving.openBulk(&reader, into: room) else { return false }
+            bulkArrived(count)
         } catch {
             drop(.protocolViolation(error.description))
         }
@@ -162,7 +181,9 @@ final class ClientConnection: Connection {
             if thread.now - phaseBegan >= shared.configuration.handshakeTimeout {
                 return close(.handshakeFailed("\(address) did not answer it; check that both nodes have the same mesh.keyFile"))
             }
-        case .open: checkSendStall()
+        case .open:
+            checkSendStall()
+            if !isClosed, retire(isBusy: machine.isBusy) { return }
         }
         guard !isClosed else { return }
         run(machine.tick(now: thread.now))
@@ -221,6 +242,7 @@ final class ClientConnection: Connection {
 
     override func ended(_ error: PeerError) {
         receiving = nil
+        if case .greeting = phase { shared.noteUnanswered(peer) }
         run(machine.close(error))
     }
 }

@@ -2,6 +2,7 @@ internal import CLinux
 internal import ChunkModel
 internal import Glibc
 internal import Logging
+internal import MeshKeys
 internal import PeerProtocol
 
 /// Bulk bytes on their way out.
@@ -44,6 +45,7 @@ class Connection {
     private var outSent = 0
     var bulkSend: BulkSend?
     private(set) var lastSent: UInt64
+    private var retiredSince: UInt64?
 
     init(fd: Int32, thread: IOThread) {
         (self.fd, self.thread) = (fd, thread)
@@ -53,6 +55,10 @@ class Connection {
 
     // MARK: What a role adds
 
+    /// The node at the other end, once it is proven.
+    var provenPeer: NodeID? { nil }
+    /// Bulk bytes are being received, and travel sealed.
+    var receivesSealed: Bool { false }
     /// Where the next bulk bytes go; `nil` when frames are expected.
     var bulkTarget: UnsafeMutableRawBufferPointer? { nil }
     var wantsInput: Bool { true }
@@ -88,22 +94,24 @@ class Connection {
 
     private func receive() {
         var budget = ExchangeConfiguration.turnBytes
-        let scratch = thread.scratch
         while readable, !isClosed, wantsInput, !isReceiveHeld, budget > 0 {
+            let isSealed = receivesSealed
+            var scratch = isSealed ? thread.scratchForSealed : thread.scratch
             var bulk = bulkTarget
             var asked = (bulk?.count ?? 0) + scratch.count
             let count: Int
             var granted = 0
-            if let whole = bulk, !whole.isEmpty {
-                granted = shared.receiveLimit.grant(whole.count, receivePriority, movedAt: bulkReceivedAt, now: thread.now)
+            if let wanted = isSealed ? scratch.count : bulk?.count, wanted > 0 {
+                granted = shared.receiveLimit.grant(wanted, receivePriority, movedAt: bulkReceivedAt, now: thread.now)
                 guard granted > 0 else {
                     isReceiveHeld = true
                     receiveWasHeld()
                     return thread.hold(self)
                 }
                 bulkReceivedAt = thread.now
-                if granted < whole.count {
-                    bulk = UnsafeMutableRawBufferPointer(rebasing: whole[0..<granted])
+                if granted < wanted {
+                    if isSealed { scratch = UnsafeMutableRawBufferPointer(rebasing: scratch[..<granted]) }
+                    bulk = bulk.map { UnsafeMutableRawBufferPointer(rebasing: $0[..<granted]) }
                     asked = granted
                 }
             }
@@ -151,13 +159,19 @@ class Connection {
                 if count > 0 { outSent += count }
             } else if let bulk = bulkSend {
                 let left = bulk.left
-                let granted = left == 0 ? 0 : shared.sendLimit.grant(left, sendPriority, movedAt: bulkSentAt, now: thread.now)
+                let isSealed = session?.sealsBulk == true
+                let wanted = isSealed ? min(left, ProtocolLimits.sealedPieceBytes) : left
+                let granted = left == 0 ? 0 : shared.sendLimit.grant(wanted, sendPriority, movedAt: bulkSentAt, now: thread.now)
                 guard granted > 0 || left == 0 else {
                     isSendHeld = true
                     touchSent()
                     return thread.hold(self)
                 }
                 bulkSentAt = thread.now
+                if isSealed {
+                    guard sealNext(bulk, atMost: granted) else { return close(.closed) }
+                    continue
+                }
                 (asked, count) = sendBulk(bulk, atMost: granted)
                 if count < granted { shared.sendLimit.charge(max(count, 0) - granted) }
             } else {
@@ -201,6 +215,48 @@ class Connection {
         }
         if sent >= 0, sent == bulk.left { finishBulk() }
         return (asked, sent)
+    }
+
+    /// Puts the next piece, sealed, into `out`, which was sent whole; `false` when the file is shorter than its length.
+    private func sealNext(_ bulk: BulkSend, atMost granted: Int) -> Bool {
+        out.removeAll(keepingCapacity: true)
+        outSent = 0
+        switch bulk {
+        case .file(let descriptor, let offset, let left):
+            let piece = UnsafeMutableRawBufferPointer(rebasing: thread.scratchForSealed.prefix(min(left, granted, ProtocolLimits.sealedPieceBytes)))
+            var filled = 0
+            while filled < piece.count {
+                let count = pread(descriptor, piece.baseAddress! + filled, piece.count - filled, offset + off_t(filled))
+                if count < 0, errno == EINTR { continue }
+                guard count > 0 else {
+                    shared.logger.warning("a file that was being sent to a peer is shorter than its length; the connection is dropped")
+                    return false
+                }
+                filled += count
+            }
+            if filled > 0 { session?.sending.sealBulk(UnsafeRawBufferPointer(piece), to: &out) }
+            bulkSend = .file(descriptor: descriptor, offset: offset + off_t(filled), left: left - filled)
+            if left == filled { finishBulk() }
+        case .buffer(let buffer, let offset):
+            let count = min(buffer.count - offset, granted, ProtocolLimits.sealedPieceBytes)
+            buffer.withBytes {
+                if count > 0 { session?.sending.sealBulk(UnsafeRawBufferPointer(rebasing: $0[offset..<(offset + count)]), to: &out) }
+            }
+            bulkSend = .buffer(buffer, offset: offset + count)
+            if offset + count == buffer.count { finishBulk() }
+        }
+        return true
+    }
+
+    /// The connection was made under a mesh key that this node no longer has: closed when it rests, or when its grace is over.
+    /// - Returns: whether it was closed.
+    func retire(isBusy: Bool) -> Bool {
+        guard let session, !shared.ring.fingerprints.contains(session.meshKey) else { return false }
+        let since = retiredSince ?? thread.now
+        retiredSince = since
+        guard !isBusy && !hasUnsent || thread.now - since >= ExchangeConfiguration.retiredKeyGrace else { return false }
+        close(.closed)
+        return true
     }
 
     private func finishBulk() {

@@ -13,7 +13,8 @@ final class IOThread: @unchecked Sendable {
         case send(UInt64, PeerRequest, NodeID, NodeAddress, deadline: UInt64, @Sendable (PeerResponse) -> Void)
         case cancel(UInt64)
         case disconnect(NodeID)
-        case adopt(fd: Int32, NodeAddress)
+        case adopt(fd: Int32, NodeAddress, ticket: UInt64)
+        case reviewMembers
         case answer(connection: UInt64, request: UInt32, Reply)
         case stop
     }
@@ -34,6 +35,14 @@ final class IOThread: @unchecked Sendable {
 
     let shared: ExchangeShared
     let scratch = UnsafeMutableRawBufferPointer.allocate(byteCount: ExchangeConfiguration.controlReadBytes, alignment: 64)
+    /// Where sealed bulk bytes are read to; made when there are any.
+    private(set) lazy var sealedScratch = UnsafeMutableRawBufferPointer.allocate(
+        byteCount: ExchangeConfiguration.sealedReadBytes, alignment: 64)
+    private var hasSealedScratch = false
+    var scratchForSealed: UnsafeMutableRawBufferPointer {
+        hasSealedScratch = true
+        return sealedScratch
+    }
     private let inbox = Mutex(Inbox())
     private let epoll: Int32
     private let wakeup: Int32
@@ -73,6 +82,7 @@ final class IOThread: @unchecked Sendable {
 
     deinit {
         scratch.deallocate()
+        if hasSealedScratch { sealedScratch.deallocate() }
         if epoll >= 0 { close(epoll) }
         if wakeup >= 0 { close(wakeup) }
     }
@@ -255,13 +265,17 @@ final class IOThread: @unchecked Sendable {
             tickSoon()
         case .cancel(let token): owners[token]?.cancel(token)
         case .disconnect(let peer): clients[peer]?.close(.closed)
-        case .adopt(let fd, let address):
+        case .adopt(let fd, let address, let ticket):
             guard !isStopping else {
-                shared.gate.leave(address, peer: nil)
+                shared.gate.leave(ticket, address, peer: nil)
                 close(fd)
                 return
             }
-            add(ServerConnection(fd: fd, address: address, thread: self))
+            add(ServerConnection(fd: fd, address: address, ticket: ticket, thread: self))
+        case .reviewMembers:
+            for connection in Array(connections.values) {
+                if let peer = connection.provenPeer, shared.refusal(of: peer) != nil { connection.close(.closed) }
+            }
         case .answer(let key, let request, let reply):
             guard let connection = connections[key] as? ServerConnection else { return reply.dispose() }
             connection.answer(request, reply)
@@ -271,6 +285,7 @@ final class IOThread: @unchecked Sendable {
 
     private func connection(to peer: NodeID, _ address: NodeAddress) -> Result<ClientConnection, PeerError> {
         if let known = clients[peer] { return .success(known) }
+        if let refusal = shared.refusal(of: peer) { return .failure(.connectFailed("\(peer) is no member: \(refusal)")) }
         guard !shared.isOpen || address.isLoopback else {
             return .failure(.connectFailed("\(address): without mesh.keyFile this node talks on loopback only"))
         }
@@ -316,14 +331,17 @@ final class IOThread: @unchecked Sendable {
                     return true
                 }
             }
-            guard let address = Socket.address(storage), !shared.isOpen || address.isLoopback, shared.gate.enter(address) else {
+            guard let address = Socket.address(storage), !shared.isOpen || address.isLoopback,
+                let ticket = shared.gate.enter(address, now: now)
+            else {
+                shared.count { $0.crowded += 1 }
                 close(fd)
                 continue
             }
             Socket.prepare(fd)
             accepted &+= 1
-            guard let thread = siblings(accepted), thread.post(.adopt(fd: fd, address)) else {
-                shared.gate.leave(address, peer: nil)
+            guard let thread = siblings(accepted), thread.post(.adopt(fd: fd, address, ticket: ticket)) else {
+                shared.gate.leave(ticket, address, peer: nil)
                 close(fd)
                 continue
             }

@@ -78,6 +78,13 @@ final class ScriptedNode: NodeControl {
     func verifyCache() async throws(NodeError) -> CacheReport { CacheReport(chunks: 1, bytes: 1, removed: [], freedBytes: 0) }
     func collectGarbage() async throws(NodeError) -> CacheReport { try await verifyCache() }
     func metrics() async -> String { "chunkmesh_x 1\n" }
+    func meshKeys() async throws(NodeError) -> MeshKeyList { MeshKeyList(nodes: [], away: [], rotating: "00") }
+    func rotateKeys(_ request: KeyRotation) async throws(NodeError) -> KeyRotationReport {
+        KeyRotationReport(key: "00", steps: [], away: [], done: true, problem: nil)
+    }
+    func revoked() async throws(NodeError) -> NodeRevocations { NodeRevocations(revoked: []) }
+    func revoke(_ revocation: NodeRevocation) async throws(NodeError) -> NodeRevocations { NodeRevocations(revoked: [revocation]) }
+    func restore(_ node: String) async throws(NodeError) -> NodeRevocations { throw .notFound("not revoked") }
     func notReady() async -> String? { isReady.load(ordering: .relaxed) ? nil : "opening" }
 }
 
