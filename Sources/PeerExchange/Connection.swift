@@ -169,7 +169,9 @@ class Connection {
                 }
                 bulkSentAt = thread.now
                 if isSealed {
-                    guard sealNext(bulk, atMost: granted) else { return close(.closed) }
+                    // Both ends count the pieces of a transfer, so they are not cut: what was not granted is owed.
+                    shared.sendLimit.charge(wanted - granted)
+                    guard sealNext(bulk) else { return close(.closed) }
                     continue
                 }
                 (asked, count) = sendBulk(bulk, atMost: granted)
@@ -218,12 +220,12 @@ class Connection {
     }
 
     /// Puts the next piece, sealed, into `out`, which was sent whole; `false` when the file is shorter than its length.
-    private func sealNext(_ bulk: BulkSend, atMost granted: Int) -> Bool {
+    private func sealNext(_ bulk: BulkSend) -> Bool {
         out.removeAll(keepingCapacity: true)
         outSent = 0
         switch bulk {
         case .file(let descriptor, let offset, let left):
-            let piece = UnsafeMutableRawBufferPointer(rebasing: thread.scratchForSealed.prefix(min(left, granted, ProtocolLimits.sealedPieceBytes)))
+            let piece = UnsafeMutableRawBufferPointer(rebasing: thread.scratchForSealed.prefix(min(left, ProtocolLimits.sealedPieceBytes)))
             var filled = 0
             while filled < piece.count {
                 let count = pread(descriptor, piece.baseAddress! + filled, piece.count - filled, offset + off_t(filled))
@@ -238,7 +240,7 @@ class Connection {
             bulkSend = .file(descriptor: descriptor, offset: offset + off_t(filled), left: left - filled)
             if left == filled { finishBulk() }
         case .buffer(let buffer, let offset):
-            let count = min(buffer.count - offset, granted, ProtocolLimits.sealedPieceBytes)
+            let count = min(buffer.count - offset, ProtocolLimits.sealedPieceBytes)
             buffer.withBytes {
                 if count > 0 { session?.sending.sealBulk(UnsafeRawBufferPointer(rebasing: $0[offset..<(offset + count)]), to: &out) }
             }
