@@ -53,7 +53,7 @@ extension GossipMachine {
     /// Takes in what somebody says of a member. `sender` is `nil` when this node says so itself.
     mutating func apply(_ claim: MemberClaim, sender: Sender?, _ now: UInt64) {
         var said = claim.member
-        guard said.id != me.id else { return hearOfMyself(claim, sender) }
+        guard said.id != me.id else { return hearOfMyself(claim, sender, now) }
         // Nodes of other sites are nobody's members here.
         guard said.site == me.site else { return }
         if said.address.isUnspecified {
@@ -84,7 +84,7 @@ extension GossipMachine {
         }
     }
 
-    private mutating func hearOfMyself(_ claim: MemberClaim, _ sender: Sender?) {
+    private mutating func hearOfMyself(_ claim: MemberClaim, _ sender: Sender?, _ now: UInt64) {
         let said = claim.member
         guard !isLeaving else { return }
         if said.state == .alive, said.incarnation < me.incarnation || (said.incarnation == me.incarnation && said.epoch == me.epoch) {
@@ -93,7 +93,12 @@ extension GossipMachine {
         // Who doubts is answered at once, also when the doubt is old: the refutation did not get there.
         defer { if let sender, said.state != .alive { answerDoubt(sender) } }
         guard said.incarnation >= me.incarnation else { return }
-        if said.state == .alive { noteOwnConflict() }
+        if said.state == .alive {
+            noteOwnConflict()
+            // Another machine with this identity would answer in turn, and all members be told each time.
+            guard now >= nextConflict else { return }
+            nextConflict = now &+ GossipLimits.conflictPause
+        }
         // A record of an earlier run, or a doubt: both are overruled by a higher incarnation.
         me.incarnation = min(said.incarnation, 1 << 61) + 1
         counters.refutations += 1
@@ -289,6 +294,8 @@ extension GossipMachine {
 extension GossipLimits {
     /// So many members, on average, probe a suspect that they hear of.
     static let checkers = 8
+    /// Between two claims to an identity that another machine claims too.
+    static let conflictPause: UInt64 = 10 * .second
     /// The last probe of a suspect starts so long before it would be buried.
     static let lastProbe: UInt64 = 1_000 * .millisecond
 }
