@@ -77,6 +77,7 @@ let package = Package(
         .target(name: "FetchPlanner", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: pure),
         .target(name: "MeshSimulation", dependencies: ["ChunkModel", "FetchPlanner", "Gossip", "MeshKeys"], swiftSettings: pure),
         .target(name: "CarryFile", dependencies: ["ChunkModel"], swiftSettings: settings),
+        .target(name: "LineBudget", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: pure),
 
         // I/O.
         .target(
@@ -95,7 +96,8 @@ let package = Package(
 
         // The node, and what controls it.
         .target(
-            name: "NodeConfiguration", dependencies: ["MeshKeys", "Minisign", "UpstreamStores", .product(name: "Yams", package: "Yams")],
+            name: "NodeConfiguration",
+            dependencies: ["LineBudget", "MeshKeys", "Minisign", "UpstreamStores", .product(name: "Yams", package: "Yams")],
             swiftSettings: settings),
         .target(name: "ControlModel", dependencies: ["ChunkModel"], swiftSettings: pure),
         .target(name: "ControlClient", dependencies: ["CCurl", "ControlModel"], swiftSettings: settings),
@@ -106,8 +108,8 @@ let package = Package(
             name: "MeshNode",
             dependencies: [
                 "BlockingThreads", "CarryFile", "ChunkModel", "ChunkStore", "ControlModel", "FetchPlanner", "Flist", "Gossip",
-                "GossipTransport", "LegacyFlist", "MeshKeys", "Minisign", "NodeConfiguration", "PeerExchange", "PeerProtocol", "ReadAPI",
-                "SQLiteFile", "UpstreamStores", lifecycle, log,
+                "GossipTransport", "LegacyFlist", "LineBudget", "MeshKeys", "Minisign", "NodeConfiguration", "PeerExchange", "PeerProtocol",
+                "ReadAPI", "SQLiteFile", "UpstreamStores", lifecycle, log,
             ], swiftSettings: besideNIO),
 
         // Programs.
@@ -148,6 +150,7 @@ let package = Package(
             swiftSettings: settings),
         .testTarget(name: "GossipTests", dependencies: ["ChunkModel", "Gossip", "MeshKeys"], swiftSettings: settings),
         .testTarget(name: "PeerProtocolTests", dependencies: ["ChunkModel", "MeshKeys", "PeerProtocol"], swiftSettings: settings),
+        .testTarget(name: "LineBudgetTests", dependencies: ["ChunkModel", "LineBudget", "MeshKeys"], swiftSettings: settings),
         .testTarget(name: "FetchPlannerTests", dependencies: ["ChunkModel", "FetchPlanner", "MeshKeys"], swiftSettings: settings),
         .testTarget(name: "CarryFileTests", dependencies: ["CarryFile", "ChunkModel"], swiftSettings: settings),
         .testTarget(
@@ -174,7 +177,8 @@ let package = Package(
             name: "MeshNodeTests",
             dependencies: [
                 "CarryFile", "ChunkModel", "ChunkStore", "ControlAPI", "ControlModel", "FetchPlanner", "Flist", "FlistTools", "Gossip",
-                "GossipTransport", "MeshKeys", "MeshNode", "Minisign", "NodeConfiguration", "PeerExchange", "PeerProtocol", log,
+                "GossipTransport", "LineBudget", "MeshKeys", "MeshNode", "Minisign", "NodeConfiguration", "PeerExchange", "PeerProtocol",
+                log,
             ], swiftSettings: besideNIO),
         .testTarget(
             name: "ReadAPITests", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "Flist", "FlistTools", "ReadAPI"],
@@ -185,7 +189,9 @@ let package = Package(
         .testTarget(name: "BlockingThreadsTests", dependencies: ["BlockingThreads"], swiftSettings: settings),
         // The programs themselves, over real sockets.
         .testTarget(name: "EndToEndTests", dependencies: ["chunkmesh", "chunkmeshd"], swiftSettings: settings),
-        .testTarget(name: "NodeConfigurationTests", dependencies: ["MeshKeys", "Minisign", "NodeConfiguration"], swiftSettings: settings),
+        .testTarget(
+            name: "NodeConfigurationTests", dependencies: ["LineBudget", "MeshKeys", "Minisign", "NodeConfiguration"],
+            swiftSettings: settings),
     ]
 )
 

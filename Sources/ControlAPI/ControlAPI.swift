@@ -31,11 +31,12 @@ public struct ControlAPI: Service {
         defer { unlink(socket) }
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask {
-                try await serve(.unixDomainSocket(path: socket), place: socket) { chmod(socket, 0o660) }
+                try await serve(.unixDomainSocket(path: socket), place: socket, isLocal: true) { chmod(socket, 0o660) }
             }
             if let listen {
                 group.addTask {
-                    try await serve(.hostname(listen.host, port: listen.port), place: "\(listen.host):\(listen.port)") {}
+                    let isLocal = LocalOnly<BasicRequestContext>.isLoopback(listen.host)
+                    try await serve(.hostname(listen.host, port: listen.port), place: "\(listen.host):\(listen.port)", isLocal: isLocal) {}
                 }
             }
             // Both end by themselves at a graceful shutdown: cancelled amid an accept, NIO's writer of that connection would trap. One that
@@ -44,11 +45,11 @@ public struct ControlAPI: Service {
         }
     }
 
-    private func serve(_ address: BindAddress, place: String, onRunning: @escaping @Sendable () -> Void) async throws {
+    private func serve(_ address: BindAddress, place: String, isLocal: Bool, onRunning: @escaping @Sendable () -> Void) async throws {
         var quiet = logger
         quiet.logLevel = max(logger.logLevel, .warning)
         let application = Application(
-            router: ControlRoutes.router(for: node), configuration: .init(address: address, serverName: nil),
+            router: ControlRoutes.router(for: node, isLocal: isLocal), configuration: .init(address: address, serverName: nil),
             onServerRunning: { _ in
                 onRunning()
                 logger.info("API answers", metadata: ["address": "\(place)"])

@@ -8,7 +8,8 @@ enum ControlRoutes {
     /// The longest that one request waits for a job's end.
     static let maxWaitSeconds = 30.0
 
-    static func router(for node: any NodeControl) -> Router<BasicRequestContext> {
+    /// - Parameter isLocal: only users of this machine can reach it.
+    static func router(for node: any NodeControl, isLocal: Bool) -> Router<BasicRequestContext> {
         let router = Router(context: BasicRequestContext.self)
         router.add(middleware: LocalOnly())
         router.get("/") { _, _ in text(Dashboard.page, type: "text/html; charset=utf-8") }
@@ -35,10 +36,13 @@ enum ControlRoutes {
         router.delete("/v1/jobs/:id") { _, context in
             try await reporting { json(try await node.cancelJob(try context.parameters.require("id"))) }
         }
+        router.get("/v1/line") { _, _ in json(await node.line()) }
+        router.post("/v1/line") { request, _ in try await reporting { json(try await node.setLine(try await body(of: request))) } }
         router.post("/v1/cache/verify") { _, _ in try await reporting { json(try await node.verifyCache()) } }
         router.post("/v1/cache/gc") { _, _ in try await reporting { json(try await node.collectGarbage()) } }
         CarryAnswer.add(to: router, node: node)
         addFlists(to: router, node: node)
+        addKeys(to: router, node: node, isLocal: isLocal)
         return router
     }
 

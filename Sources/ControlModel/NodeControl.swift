@@ -1,7 +1,7 @@
 public import ChunkModel
 
 /// What the API needs of the node that it controls. Every call may take long and may be cancelled.
-public protocol NodeControl: CacheControl {
+public protocol NodeControl: CacheControl, KeyControl {
     func stats() async -> Stats
     func peers() async -> Peers
     /// - Parameter flist: name or digest; `nil` is all of them.
@@ -25,6 +25,10 @@ public protocol NodeControl: CacheControl {
     func signature(_ flist: String) async throws(NodeError) -> [UInt8]
     /// The stored bytes of a chunk of the flist, verified; fetched when they are not here.
     func chunk(_ flist: String, id: ChunkID) async throws(NodeError) -> Chunk
+    /// The site's line to upstream.
+    func line() async -> Line
+    /// Pauses the line of the site, or lets it go on.
+    func setLine(_ request: LineRequest) async throws(NodeError) -> Line
     func verifyCache() async throws(NodeError) -> CacheReport
     func collectGarbage() async throws(NodeError) -> CacheReport
     /// Figures in Prometheus' text format.

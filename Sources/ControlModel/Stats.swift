@@ -82,6 +82,26 @@ public struct Stats: Codable, Sendable, Equatable {
         }
     }
 
+    /// What was not let in, or put off, since the daemon started.
+    public struct Strangers: Codable, Sendable, Equatable {
+        /// Gossip datagrams that no mesh key opened.
+        public var foreignDatagrams: UInt64 = 0
+        /// Dropped unread, since their source had sent too many such.
+        public var limitedDatagrams: UInt64 = 0
+        public var replayedDatagrams: UInt64 = 0
+        /// Of members that sent more than one may.
+        public var floodedDatagrams: UInt64 = 0
+        /// Records of members that these did not sign.
+        public var forgedRecords: UInt64 = 0
+        /// Connections that could not prove a mesh key and an identity, or came too thick.
+        public var refusedConnections: UInt64 = 0
+        /// Datagrams, records and connections of nodes that hold the key, and that `mesh.allow` leaves out or a revocation names.
+        public var notMembers: UInt64 = 0
+        /// Requests of peers beyond what one may ask; put off.
+        public var limitedRequests: UInt64 = 0
+        public init() {}
+    }
+
     public var name: String
     public var siteName: String
     /// The node's identity in hex.
@@ -95,12 +115,15 @@ public struct Stats: Codable, Sendable, Equatable {
     public var errors: Errors
     /// The busiest first.
     public var upstreams: [Upstream]
+    /// The site's line to upstream.
+    public var line: Line?
+    public var strangers: Strangers
 
     public init(
         name: String, siteName: String, id: String, version: String, uptimeSeconds: Double, cache: Cache, chunks: Chunks, bytes: Chunks,
-        site: Site, errors: Errors, upstreams: [Upstream] = []
+        site: Site, errors: Errors, upstreams: [Upstream] = [], line: Line? = nil, strangers: Strangers = Strangers()
     ) {
-        self.upstreams = upstreams
+        (self.upstreams, self.line, self.strangers) = (upstreams, line, strangers)
         (self.name, self.siteName, self.id, self.version, self.uptimeSeconds) = (name, siteName, id, version, uptimeSeconds)
         (self.cache, self.chunks, self.bytes, self.site, self.errors) = (cache, chunks, bytes, site, errors)
     }
@@ -124,11 +147,14 @@ public struct Peers: Codable, Sendable, Equatable {
         public var verifyFailed: UInt64
         /// It sent wrong bytes too often and is not asked for now.
         public var shunned: Bool
+        /// Its requests that were put off, since it asked too often.
+        public var limited: UInt64
         public init(
             name: String, id: String, site: String, address: String, state: State, rttMs: Double?, chunks: Int, bytesFrom: UInt64,
             bytesTo: UInt64,
-            verifyFailed: UInt64, shunned: Bool
+            verifyFailed: UInt64, shunned: Bool, limited: UInt64 = 0
         ) {
+            self.limited = limited
             (self.name, self.id, self.site, self.address, self.state, self.rttMs) = (name, id, site, address, state, rttMs)
             (self.chunks, self.bytesFrom, self.bytesTo) = (chunks, bytesFrom, bytesTo)
             (self.verifyFailed, self.shunned) = (verifyFailed, shunned)

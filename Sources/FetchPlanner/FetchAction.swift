@@ -26,6 +26,8 @@ public enum FetchAction: Sendable, Equatable {
     case fetchUpstream(ChunkID, flist: FlistDigest?, priority: FetchPriority)
     /// Stop it if it still runs; comes also for one that has just ended with `arrived`.
     case cancelUpstream(ChunkID)
+    /// A reader waits now for what is being fetched from upstream as a prefetch.
+    case hastenUpstream(ChunkID)
     /// Our way to upstream failed for this chunk: the peers that wait for it here are told (`missing` or `upstreamFailed`), and
     /// the planner has forgotten them. Those who wait in this node go on waiting.
     case failPeers(ChunkID, FetchFailure)
@@ -35,6 +37,15 @@ public enum FetchAction: Sendable, Equatable {
     case suspect(NodeID)
     /// Nobody could deliver it; all its waiters are to be told, and the planner has forgotten it.
     case fail(ChunkID, FetchFailure)
+}
+
+/// What the line to upstream is open for. What is under way is finished in any case, since its bytes are paid for.
+public enum LineGate: Sendable, Equatable {
+    case open
+    /// Prefetches and read-ahead wait.
+    case readsOnly
+    /// Prefetches wait; readers are told the reason, one line.
+    case closed(String)
 }
 
 /// Why a chunk could not be had.

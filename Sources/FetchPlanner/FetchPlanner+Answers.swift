@@ -132,12 +132,7 @@ extension FetchPlanner {
         tags[tag] = nil
         wants[id]?.verifying[tag] = nil
         passOver(node, for: id, until: now + limits.shun)
-        loads[node, default: PeerLoad()].offences += 1
-        if loads[node, default: PeerLoad()].offences >= limits.offences {
-            loads[node, default: PeerLoad()].offences = 0
-            loads[node, default: PeerLoad()].shunnedUntil = now + limits.shun
-            leaveLines(of: node)
-        }
+        offend(node, now: now)
         makeReady(id)
         return [.dropStaleClaim(node, id)]
     }

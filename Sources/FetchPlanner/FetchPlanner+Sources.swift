@@ -23,7 +23,7 @@ extension FetchPlanner {
                 } else {
                     freed.removeLast()
                 }
-            } else if upstreamActive.count < upstreamPlaces, let entry = upstreamLine.popFirst() {
+            } else if let priority = upstreamLine.firstPriority, mayBeginUpstream(priority), let entry = upstreamLine.popFirst() {
                 guard isValid(entry) else { continue }
                 budget -= 1
                 actions += beginUpstream(entry.id, now: now, view: view)
@@ -78,6 +78,10 @@ extension FetchPlanner {
         }
         if let actions = findAtSites(id, now: now, view: view) { return actions }
         if awaitSites(id, now: now, view: view) { return [] }
+        if case .closed(let reason) = lineGate, want.priority == .foreground {
+            wants[id]?.lastFailure = reason
+            return give(up: id, want: wants[id] ?? want)
+        }
         let owners = view.owners(for: want.flist)
         let mayFetch = want.ownUpstream == .untried && owners.contains(me)
         if want.localWaiters == 0 {

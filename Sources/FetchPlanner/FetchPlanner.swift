@@ -21,6 +21,8 @@ public struct FetchPlanner: Sendable {
         public var transfersPerPeer = 4
         /// Chunks for which we wait at one owner.
         public var waitsPerPeer = 192
+        /// Requests to upstream beyond `upstreamPlaces` for chunks that somebody waits for: those must not stand behind prefetches.
+        public var foregroundUpstreams = 4
         /// Wants looked at in one pass for an idle source; the rest has its turn when something ends.
         public var wantsPerPass = 512
         /// A foreground read asks a second holder after this long at first, later after a multiple of what peers take.
@@ -107,6 +109,7 @@ public struct FetchPlanner: Sendable {
     public let limits: Limits
     /// Requests to upstream at one time; the shell shares the site's limit out among the nodes that fetch.
     public private(set) var upstreamPlaces: Int
+    public private(set) var lineGate = LineGate.open
 
     var wants: [ChunkID: Want] = [:]
     var loads: [NodeID: PeerLoad] = [:]
@@ -210,6 +213,31 @@ public struct FetchPlanner: Sendable {
         return pump(now: now, view: view)
     }
 
+    /// What the line is open for from now on.
+    public mutating func setLineGate(_ gate: LineGate, now: Duration, view: some MeshView) -> [FetchAction] {
+        lineGate = gate
+        if case .closed = gate {
+            let readers = wants.filter { $0.value.priority == .foreground && $0.value.isAtUpstream }.sorted { $0.value.age < $1.value.age }
+            for (id, _) in readers { leaveUpstreamLine(id) }
+        }
+        return pump(now: now, view: view)
+    }
+
+    /// Looks for another source, or finds that there is none.
+    private mutating func leaveUpstreamLine(_ id: ChunkID) {
+        wants[id]?.attempts.removeAll { if case .upstreamQueue = $0 { true } else { false } }
+        makeReady(id)
+    }
+
+    /// Whether a want of this priority may go to upstream now.
+    func mayBeginUpstream(_ priority: FetchPriority) -> Bool {
+        switch lineGate {
+        case .closed: false
+        case .readsOnly where priority < .foreground: false
+        case .readsOnly, .open: upstreamActive.count < upstreamPlaces + (priority == .foreground ? limits.foregroundUpstreams : 0)
+        }
+    }
+
     /// Chunks that anybody waits for.
     public var wantCount: Int { wants.count }
     /// Chunks being fetched from upstream at this moment.
@@ -247,7 +275,12 @@ public struct FetchPlanner: Sendable {
         var actions: [FetchAction] = []
         for attempt in want.attempts {
             switch attempt {
-            case .upstreamQueue: upstreamLine.append(id, ticket: takeTicket(id), priority: priority)
+            case .upstreamQueue:
+                if case .closed = lineGate, priority == .foreground {
+                    leaveUpstreamLine(id)
+                } else {
+                    upstreamLine.append(id, ticket: takeTicket(id), priority: priority)
+                }
             case .peer(let node, .fetch, let tag, _):
                 // In this order the owner never sees itself without a waiter, and drops nothing.
                 actions += ask(node, id, mode: .fetch, now: now)
@@ -256,7 +289,8 @@ public struct FetchPlanner: Sendable {
                 // Who waits for it now goes straight to a holder.
                 actions += drop(tag, of: id, cancel: true)
                 makeReady(id)
-            case .peer, .upstream: break
+            case .upstream: actions.append(.hastenUpstream(id))
+            case .peer: break
             }
         }
         return actions

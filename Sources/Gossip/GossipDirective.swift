@@ -23,6 +23,8 @@ public enum GossipEvent: Sendable, Equatable {
     case updated(Member)
     case factsChanged(of: NodeID)
     case availabilityChanged(of: NodeID, FlistDigest)
+    /// So many records with wrong signatures came from there that none that needs a check is taken from it for some seconds.
+    case forgeries(from: NodeAddress)
 }
 
 /// Counters since the start; each names one way in which input was refused or a bound was met.
@@ -48,4 +50,8 @@ public struct GossipCounters: Sendable, Equatable {
     public var sitesRefused: UInt64 = 0
     /// Suspects that were asked by stream, since no datagram came back.
     public var streamProbes: UInt64 = 0
+    /// Records that the node which they speak of did not sign.
+    public var forged: UInt64 = 0
+    /// Datagrams and records of nodes that hold the key and are no members (`MemberGate`).
+    public var notAdmitted: UInt64 = 0
 }

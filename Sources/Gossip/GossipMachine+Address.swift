@@ -25,8 +25,8 @@ extension GossipMachine {
             let found = NodeAddress(ip: seen.ip, port: me.address.port), found != me.address
         else { return }
         me.address = found
-        guard isAddressLost else { return }
         isAddressLost = false
+        // Said anew and signed, so that nobody can put another address in its place.
         me.incarnation = min(me.incarnation, 1 << 61) + 1
         queue.put(.member(me.id), message: MemberClaim(.alive, me, by: me.id).message)
     }

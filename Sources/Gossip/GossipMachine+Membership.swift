@@ -55,7 +55,7 @@ extension GossipMachine {
         var said = claim.member
         guard said.id != me.id else { return hearOfMyself(claim, sender, now) }
         // Nodes of other sites are nobody's members here.
-        guard said.site == me.site else { return }
+        guard said.site == me.site, admits(said.id), claim.by == said.id || gate.admits(claim.by) else { return }
         if said.address.isUnspecified {
             // Only the node itself is believed that it does not know its address; then it is where it sends from.
             if sender?.id == said.id, let ip = sender?.address.ip, let port = sender?.address.port,
@@ -67,21 +67,35 @@ extension GossipMachine {
             } else {
                 return
             }
+            said.isAddressSeen = true
         }
+        let source = sender?.address
         guard let known = members[said.id] else {
-            if said.state.isLive { add(said, now) }
+            if said.state.isLive, isGenuine(said, .alive, from: source, now) { add(said, now) }
             // A newcomer heard of as suspect is told so, as it were its accuser's doubt.
             if said.state == .suspect, members[said.id] != nil { suspect(said, by: claim.by, now) }
             return
         }
         switch said.state {
-        case .alive: hearAlive(said, known, now)
+        case .alive: if isNews(said, known, from: source, now) { hearAlive(said, known, now) }
         case .suspect:
-            if said.incarnation > known.incarnation { hearAlive(said, known, now) }
+            if said.incarnation > known.incarnation {
+                guard isGenuine(said, .alive, from: source, now) else { return }
+                hearAlive(said, known, now)
+            }
             suspect(said, by: claim.by, now)
-        case .dead: bury(said, known, as: .dead, now)
-        case .left: bury(said, known, as: .left, now)
+        case .dead:
+            guard said.incarnation <= known.incarnation || isGenuine(said, .alive, from: source, now) else { return }
+            bury(said, known, as: .dead, now)
+        case .left:
+            guard said.incarnation >= known.incarnation, known.state != .left, isGenuine(said, .left, from: source, now) else { return }
+            bury(said, known, as: .left, now)
         }
+    }
+
+    /// An alive record of the same incarnation or an older one changes nothing; a newer one is the node's own word or none.
+    private mutating func isNews(_ said: Member, _ known: Member, from source: NodeAddress?, _ now: UInt64) -> Bool {
+        said.incarnation <= known.incarnation || isGenuine(said, .alive, from: source, now)
     }
 
     private mutating func hearOfMyself(_ claim: MemberClaim, _ sender: Sender?, _ now: UInt64) {
@@ -93,6 +107,8 @@ extension GossipMachine {
         // Who doubts is answered at once, also when the doubt is old: the refutation did not get there.
         defer { if let sender, said.state != .alive { answerDoubt(sender) } }
         guard said.incarnation >= me.incarnation else { return }
+        // A higher incarnation is one of an earlier run with a clock that went ahead, which this node signed; or invented.
+        if said.incarnation > me.incarnation, !isGenuine(said, said.state == .left ? .left : .alive, from: sender?.address, now) { return }
         if said.state == .alive {
             noteOwnConflict()
             // Another machine with this identity would answer in turn, and all members be told each time.
@@ -117,7 +133,7 @@ extension GossipMachine {
     }
 
     private mutating func add(_ said: Member, _ now: UInt64) {
-        if members.count >= GossipLimits.members, !makeRoom() {
+        if !hasPlace(at: said.address) || members.count >= GossipLimits.members && !makeRoom() {
             counters.membersRefused += 1
             return
         }
@@ -125,6 +141,7 @@ extension GossipMachine {
         member.state = .alive
         member.since = now
         members[member.id] = member
+        moveMember(from: nil, to: member.address)
         enlist(member.id, now)
         contents.begin(member.id, epoch: member.epoch)
         // The members that a newcomer finds know each other: there is nobody whom it had to tell of them.
@@ -144,6 +161,7 @@ extension GossipMachine {
     }
 
     mutating func forget(_ id: NodeID) {
+        moveMember(from: members[id]?.address, to: nil)
         members[id] = nil
         contents.remove(id)
         dead.removeAll { $0 == id }
@@ -169,6 +187,7 @@ extension GossipMachine {
         member.state = .alive
         member.roundTrip = known.roundTrip
         member.since = known.state == .alive ? known.since : now
+        moveMember(from: known.address, to: member.address)
         members[member.id] = member
         suspicions[member.id] = nil
         let hadFacts = contents.nodes[member.id]?.facts.isEmpty == false
@@ -233,6 +252,13 @@ extension GossipMachine {
         members[said.id]?.state = state
         members[said.id]?.since = now
         members[said.id]?.incarnation = said.incarnation
+        if state == .left || said.incarnation > known.incarnation {
+            // The goodbye's own words: who is told of it later checks them.
+            var record = said
+            (record.state, record.since, record.roundTrip) = (state, now, known.roundTrip)
+            moveMember(from: known.address, to: record.address)
+            members[said.id] = record
+        }
         suspicions[said.id] = nil
         repairs[said.id] = nil
         if wasLive {

@@ -37,10 +37,14 @@ extension GossipMachine {
     // MARK: Shell's side of the stream
 
     /// A request that another node's machine sent by `exchangeState`. The reply may be empty.
-    /// - Parameter from: where it came from, if it is known and its port is the other's gossip port.
+    /// - Parameters:
+    ///   - from: where it came from, if it is known and its port is the other's gossip port.
+    ///   - asker: who asks, if the stream proved it: a request in another's name gets no answer.
     public mutating func receiveStateRequest(
-        _ bytes: [UInt8], from: NodeAddress? = nil, now: UInt64
+        _ bytes: [UInt8], from: NodeAddress? = nil, asker: NodeID? = nil, now: UInt64
     ) -> (reply: [UInt8], directives: [GossipDirective]) {
+        provenAsker = asker
+        defer { provenAsker = nil }
         contentBudget.refill(now)
         let reply = readState(bytes, from: from, limit: GossipLimits.streamStateBytes, isStream: true, now) ?? []
         contentBudget.spend(reply.count)
@@ -181,7 +185,11 @@ extension GossipMachine {
         let askerVersion = try reader.number()
         let asker = try Member(from: &reader)
         // A node of another site gets nothing of this one's; by datagram it is told whose it is.
-        guard asker.id != me.id, asker.site == me.site else { return nil }
+        guard asker.id != me.id, asker.site == me.site, admits(asker.id) else { return nil }
+        if let provenAsker, provenAsker != asker.id {
+            counters.forged += 1
+            return nil
+        }
         var summaries: [StateSummary] = []
         for _ in 0..<(try reader.number(upTo: GossipLimits.members)) {
             let id = try reader.node()
@@ -213,6 +221,8 @@ extension GossipMachine {
             seen.insert(summary.id)
             if summary.id == me.id {
                 hear(of: me, in: summary, by: asker, now)
+                // A record of an earlier run, with a clock that went ahead: it shows itself by its signature.
+                if summary.incarnation > me.incarnation { wants.append(me.id) }
                 if summary.epoch == me.epoch { ownKnown = summary.version }
                 continue
             }
@@ -224,7 +234,8 @@ extension GossipMachine {
             let version = contents.nodes[known.id]?.version ?? 0
             let isBehind = summary.epoch < known.epoch || (summary.epoch == known.epoch && summary.version < version)
             let isAhead = summary.epoch > known.epoch || (summary.epoch == known.epoch && summary.version > version)
-            if summary.incarnation > known.incarnation || (isAhead && summary.state.isLive) { wants.append(known.id) }
+            let hasLeft = summary.state == .left && summary.incarnation == known.incarnation && known.state != .left
+            if summary.incarnation > known.incarnation || hasLeft || (isAhead && summary.state.isLive) { wants.append(known.id) }
             let knowsLess = (summary.incarnation, summary.state.rawValue) < (known.incarnation, known.state.rawValue)
             if knowsLess || (isBehind && known.state.isLive) {
                 give.append((known, summary.epoch == known.epoch ? summary.version : nil))
@@ -247,13 +258,12 @@ extension GossipMachine {
         said.incarnation = summary.incarnation
         guard summary.incarnation >= known.incarnation, summary.incarnation < 1 << 62 else { return }
         switch summary.state {
-        case .alive:
-            if known.id == me.id, summary.incarnation > me.incarnation { apply(MemberClaim(.alive, said, by: asker), sender: nil, now) }
+        // Of a newer record, and of a goodbye, the record itself is asked for, since it is signed.
+        case .alive, .left: break
         case .suspect, .dead:
-            if summary.incarnation == known.incarnation || known.id == me.id {
+            if summary.incarnation == known.incarnation {
                 apply(MemberClaim(.suspect, said, by: asker), sender: nil, now)
             }
-        case .left: if summary.incarnation == known.incarnation { apply(MemberClaim(.left, said, by: asker), sender: nil, now) }
         }
     }
 
@@ -325,6 +335,7 @@ extension GossipMachine {
         let more = try reader.byte() == 1
         let teller = try reader.node()
         let seen = try reader.byte() == 1 ? try reader.address() : nil
+        guard admits(teller), provenAsker == nil || provenAsker == teller else { return }
         if let seen { hearOwnAddress(seen) }
         let count = try reader.number(upTo: GossipLimits.members + 1)
         isBulk = count > GossipLimits.bulk

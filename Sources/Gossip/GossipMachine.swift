@@ -24,7 +24,11 @@ public struct GossipMachine: Sendable {
 
     public let configuration: GossipConfiguration
     /// This node.
-    public internal(set) var me: Member
+    public internal(set) var me: Member {
+        didSet {
+            if me.signedText(me.state) != oldValue.signedText(oldValue.state) { me.sign(signing) }
+        }
+    }
     /// The others: those alive, and for a while the dead and those who left.
     public internal(set) var members: [NodeID: Member] = [:]
     public internal(set) var counters = GossipCounters()
@@ -33,6 +37,14 @@ public struct GossipMachine: Sendable {
     public internal(set) var isLeaving = false
     /// The others cannot reach this node where they look for it.
     var isAddressLost = false
+    /// Who is a member; see `setGate`.
+    public internal(set) var gate = MemberGate()
+    let signing: MemberSigning
+    var forgeries = ForgeryBook()
+    /// Who asks by the stream that is being answered.
+    var provenAsker: NodeID?
+    /// Members by IP address.
+    var hosts: [[UInt8]: Int] = [:]
 
     var random: SplitMix64
     /// Live others in the order in which they are probed.
@@ -85,9 +97,14 @@ public struct GossipMachine: Sendable {
     /// - Parameters:
     ///   - me: with an incarnation higher than in earlier runs (seconds of the wall clock). An unspecified address is replaced by
     ///     the one under which others see this node.
+    ///   - signing: of members' records; a real node gives its identity.
     ///   - seed: of the generator.
-    public init(me: Member, configuration: GossipConfiguration = GossipConfiguration(), seed: UInt64, now: UInt64) {
+    public init(
+        me: Member, configuration: GossipConfiguration = GossipConfiguration(), signing: MemberSigning = .none, seed: UInt64, now: UInt64
+    ) {
         self.me = me
+        self.me.sign(signing)
+        self.signing = signing
         self.configuration = configuration
         siteTag = Self.siteTag(me.site)
         random = SplitMix64(seed: seed)
@@ -159,6 +176,7 @@ public struct GossipMachine: Sendable {
                 if sender.epoch != me.epoch { noteOwnConflict() }
                 return []
             }
+            guard admits(sender.id) else { return [] }
             guard try reader.raw(siteTag.count) == siteTag else {
                 try receiveForeign(&reader, sender, now)
                 return drain()

@@ -26,6 +26,10 @@ public struct Member: Hashable, Sendable {
     public internal(set) var state: MemberState
     /// When it got this state, nanoseconds of the machine's clock.
     public internal(set) var since: UInt64
+    /// The node's own, over its last record (`signedText`).
+    public internal(set) var signature: [UInt8] = []
+    /// The node did not know its address when it signed; others filled in where they saw it.
+    public internal(set) var isAddressSeen = false
     /// Smoothed time from probe to answer in nanoseconds; `nil` until a probe was answered.
     public internal(set) var roundTrip: UInt64?
 
@@ -41,6 +45,9 @@ public struct Member: Hashable, Sendable {
         since = 0
     }
 
+    /// Stands in the byte of the state.
+    private static let seenFlag: UInt8 = 4
+
     /// As much of `text` as fits, in whole characters.
     private static func cut(_ text: String) -> String {
         var text = text
@@ -52,10 +59,11 @@ public struct Member: Hashable, Sendable {
         writer.node(id)
         writer.number(incarnation)
         writer.number(incarnation &- epoch)
-        writer.byte(state.rawValue)
+        writer.byte(state.rawValue | (isAddressSeen ? Self.seenFlag : 0))
         writer.string(Array(name.utf8))
         writer.string(Array(site.utf8))
         writer.address(address)
+        writer.raw(signature.count == MemberSigning.signatureBytes ? signature : [UInt8](repeating: 0, count: MemberSigning.signatureBytes))
     }
 
     init(from reader: inout WireReader) throws {
@@ -64,13 +72,16 @@ public struct Member: Hashable, Sendable {
         let age = try reader.number()
         guard age <= incarnation, incarnation < 1 << 62 else { throw WireError() }
         epoch = incarnation - age
-        guard let state = MemberState(rawValue: try reader.byte()) else { throw WireError() }
+        let stateByte = try reader.byte()
+        guard let state = MemberState(rawValue: stateByte & ~Self.seenFlag) else { throw WireError() }
         self.state = state
+        isAddressSeen = stateByte & Self.seenFlag != 0
         name = try reader.text(upTo: GossipLimits.nameBytes)
         site = try reader.text(upTo: GossipLimits.nameBytes)
         // Bytes that are no UTF-8 grow when repaired.
         guard name.utf8.count <= GossipLimits.nameBytes, site.utf8.count <= GossipLimits.nameBytes else { throw WireError() }
         address = try reader.address()
+        signature = try reader.raw(MemberSigning.signatureBytes)
         since = 0
         roundTrip = nil
     }

@@ -26,7 +26,7 @@ public final class GossipTransport: Sendable {
     struct State {
         var machine: GossipMachine
         var seal: DatagramSeal
-        var limit = ForeignLimit()
+        var limit: ForeignLimit
         var counters = GossipTransportCounters()
         var channel4: (any Channel)?
         var channel6: (any Channel)?
@@ -50,6 +50,7 @@ public final class GossipTransport: Sendable {
     let loop: any EventLoop
     let threads: NIOThreadPool
     let state: Mutex<State>
+    private let floodLog = LogPause()
     private let sendState: SendState?
     private let exchanges: AsyncStream<Exchange>
     private let exchangeInput: AsyncStream<Exchange>.Continuation
@@ -58,11 +59,12 @@ public final class GossipTransport: Sendable {
     private let eventInput: AsyncStream<GossipEvent>.Continuation
 
     /// - Parameters:
+    ///   - identity: signs what this node says of itself.
     ///   - ring: `nil` keeps the node on loopback, where datagrams are sealed with a key of zeros.
     ///   - incarnation: higher than in any earlier run of this node: seconds of the wall clock.
     public init(
-        configuration: GossipTransportConfiguration, id: NodeID, name: String, site: String, incarnation: UInt64, ring: MeshKeyRing?,
-        gossip: GossipConfiguration = GossipConfiguration(), logger: Logger, sendState: SendState? = nil
+        configuration: GossipTransportConfiguration, identity: NodeIdentity, name: String, site: String, incarnation: UInt64,
+        ring: MeshKeyRing?, gossip: GossipConfiguration = GossipConfiguration(), logger: Logger, sendState: SendState? = nil
     ) throws {
         var configuration = configuration
         if ring == nil {
@@ -81,12 +83,15 @@ public final class GossipTransport: Sendable {
         (exchanges, exchangeInput) = AsyncStream.makeStream(bufferingPolicy: .bufferingOldest(Self.maxExchanges))
         (events, eventInput) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(Self.maxEvents))
         let me = Member(
-            id: id, name: name, site: site, address: configuration.advertise ?? configuration.listen, incarnation: incarnation)
+            id: identity.id, name: name, site: site, address: configuration.advertise ?? configuration.listen, incarnation: incarnation)
         let seed = UInt64(littleEndianBytes: Sodium.randomBytes(8))
         // A ring of one key of the right size is never refused.
         let ring = ring ?? MeshKeyRing(keys: [[UInt8](repeating: 0, count: MeshKeyRing.keyBytes)])!
         state = Mutex(
-            State(machine: GossipMachine(me: me, configuration: gossip, seed: seed, now: Self.now), seal: DatagramSeal(ring: ring)))
+            State(
+                machine: GossipMachine(
+                    me: me, configuration: gossip, signing: MemberSigning(identity: identity), seed: seed, now: Self.now),
+                seal: DatagramSeal(ring: ring), limit: ForeignLimit(acceptedPerSecond: configuration.datagramsPerSecond)))
     }
 
     static var now: UInt64 { NIODeadline.now().uptimeNanoseconds }
@@ -121,12 +126,20 @@ public final class GossipTransport: Sendable {
     public func noteUnreachable(_ node: NodeID) { perform { $0.noteUnreachable(node, now: $1) } }
 
     /// The other side of `SendState`: answers a request that came by stream.
-    /// - Parameter from: address of the asker with its gossip port, if known.
-    public func receiveState(_ request: [UInt8], from: NodeAddress? = nil) -> [UInt8] {
-        let (reply, directives) = state.withLock { $0.machine.receiveStateRequest(request, from: from, now: Self.now) }
+    /// - Parameters:
+    ///   - from: address of the asker with its gossip port, if known.
+    ///   - asker: who asks, where the stream proved it: a request in another's name is not answered then.
+    /// - Returns: the answer, and whether the request made sense and was the asker's own.
+    public func receiveState(_ request: [UInt8], from: NodeAddress? = nil, asker: NodeID? = nil) -> (reply: [UInt8], isSound: Bool) {
+        let (reply, directives, isSound) = state.withLock { state in
+            func faults() -> UInt64 { state.machine.counters.malformed &+ state.machine.counters.forged }
+            let before = faults()
+            let (reply, directives) = state.machine.receiveStateRequest(request, from: from, asker: asker, now: Self.now)
+            return (reply, directives, faults() == before)
+        }
         carryOut(directives)
         schedule()
-        return reply
+        return (reply, isSound)
     }
 
     // MARK: Life
@@ -192,7 +205,8 @@ public final class GossipTransport: Sendable {
     func carryOut(_ directives: [GossipDirective]) {
         for directive in directives {
             switch directive {
-            case .send(let address, let bytes): send(state.withLock { $0.seal.seal(bytes) }, to: address)
+            case .send(let address, let bytes):
+                for sealed in state.withLock({ Self.sealed(bytes, for: address, &$0) }) { send(sealed, to: address) }
             case .exchangeState(let node, let address, let request):
                 let starts = state.withLock { state in
                     guard sendState != nil, state.exchanges < Self.maxExchanges else {
@@ -211,6 +225,15 @@ public final class GossipTransport: Sendable {
                 if case .dropped = eventInput.yield(event) { state.withLock { $0.counters.eventsDropped += 1 } }
             }
         }
+    }
+
+    /// The datagram; twice, under both keys, for who may not have the one that seals here yet.
+    private static func sealed(_ bytes: [UInt8], for address: NodeAddress, _ state: inout State) -> [[UInt8]] {
+        let first = state.seal.ring.fingerprints[0]
+        guard let older = state.limit.olderKey(of: address, sealing: first, now: now), state.seal.ring.fingerprints.contains(older) else {
+            return [state.seal.seal(bytes)]
+        }
+        return [state.seal.seal(bytes), state.seal.seal(bytes, with: older)]
     }
 
     /// Sees to it that the machine's next tick comes in time.
@@ -239,32 +262,77 @@ public final class GossipTransport: Sendable {
 
     func receive(_ bytes: [UInt8], from: NodeAddress, scope: UInt32) {
         let now = Self.now
-        let (directives, answer) = state.withLock { state -> ([GossipDirective], [UInt8]?) in
+        let (directives, answer, floods) = state.withLock { state -> ([GossipDirective], [UInt8]?, Bool) in
             state.counters.datagramsReceived += 1
             state.counters.bytesReceived += UInt64(bytes.count)
-            guard state.limit.allows(from, now: now) else {
+            var only: MeshKeyFingerprint?
+            switch state.limit.verdict(on: from, now: now) {
+            case .tryAll: break
+            case .tryOne(let key): only = key
+            case .drop:
                 state.counters.limited += 1
-                return ([], nil)
+                return ([], nil, false)
+            case .flood:
+                state.counters.flooded += 1
+                return ([], nil, true)
             }
-            let outcome = state.seal.open(bytes, now: now)
-            if outcome == .foreign {
+            switch state.seal.open(bytes, from: from, only: only, now: now) {
+            case .accept(let payloads, let key):
+                state.limit.noteAccepted(from, key: key, now: now)
+                if scope != 0, state.scopes.count < Self.maxScopes || state.scopes[from] != nil { state.scopes[from] = scope }
+                return (payloads.flatMap { state.machine.receive($0, from: from, now: now) }, nil, false)
+            case .answer(let answer):
+                state.counters.held += 1
+                state.limit.noteFailed(from)
+                if scope != 0, state.scopes.count < Self.maxScopes || state.scopes[from] != nil { state.scopes[from] = scope }
+                return ([], answer, false)
+            case .held:
+                state.counters.held += 1
+                state.limit.noteFailed(from)
+            case .replayed:
+                state.counters.replayed += 1
+                state.limit.noteFailed(from)
+            case .foreign:
                 state.counters.foreign += 1
                 state.limit.noteFailed(from)
-                return ([], nil)
+            case .own: break
             }
-            state.limit.noteOpened(from, now: now)
-            if scope != 0, state.scopes.count < Self.maxScopes || state.scopes[from] != nil { state.scopes[from] = scope }
-            switch outcome {
-            case .accept(let payloads): return (payloads.flatMap { state.machine.receive($0, from: from, now: now) }, nil)
-            case .answer(let answer): return ([], answer)
-            case .held: state.counters.held += 1
-            case .replayed: state.counters.replayed += 1
-            case .own, .foreign: break
-            }
-            return ([], nil)
+            return ([], nil, false)
+        }
+        if floods, floodLog.isDue(now: now) {
+            logger.warning(
+                "a member floods this node with datagrams; the rest of each second is dropped",
+                metadata: ["address": "\(from)", "peer": "\(memberName(at: from))"])
         }
         if let answer { send(answer, to: from) }
         carryOut(directives)
         schedule()
+    }
+
+    private func memberName(at address: NodeAddress) -> String {
+        state.withLock { state in state.machine.members.values.first { $0.address == address }?.name ?? "unknown" }
+    }
+
+    // MARK: Keys
+
+    /// Other mesh keys from now on: all open, the first one seals. Without effect on a node that has none.
+    public func setRing(_ ring: MeshKeyRing) {
+        guard hasKey else { return }
+        state.withLock { $0.seal.setRing(ring) }
+    }
+}
+
+/// Says once in a while that something happens, so that no stranger fills the log.
+final class LogPause: Sendable {
+    /// Nanoseconds between two lines.
+    static let length: UInt64 = 60_000_000_000
+    private let next = Mutex<UInt64>(0)
+
+    func isDue(now: UInt64) -> Bool {
+        next.withLock { next in
+            guard now >= next else { return false }
+            next = now &+ Self.length
+            return true
+        }
     }
 }

@@ -14,6 +14,9 @@ public struct GossipTransportConfiguration: Sendable {
     public var multicastGroup6 = "ff02::4d43:4853"
     public var multicastPort: UInt16 = 7948
 
+    /// Datagrams taken in of one member in a second, some hundred times what one sends; the rest is dropped and counted.
+    public var datagramsPerSecond = 4_000
+
     public init(listen: NodeAddress) { self.listen = listen }
 }
 
@@ -42,11 +45,13 @@ public struct GossipTransportCounters: Sendable, Equatable {
     /// Dropped unopened, since their source had sent too many that did not open.
     public var limited: UInt64 = 0
     public var replayed: UInt64 = 0
-    /// Held back until their sender proves that it lives, or dropped because too many wait for that.
+    /// Held back until their sender proves that it lives where they came from, or dropped because too many wait for that.
     public var held: UInt64 = 0
     public var sendErrors: UInt64 = 0
     /// State exchanges by stream that were not tried, since `GossipTransport.maxExchanges` were under way.
     public var exchangesRefused: UInt64 = 0
+    /// Datagrams of members beyond what one may send in a second.
+    public var flooded: UInt64 = 0
     /// Events that the reader of `events` was too slow for.
     public var eventsDropped: UInt64 = 0
 }

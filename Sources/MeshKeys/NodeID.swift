@@ -8,6 +8,11 @@ public struct NodeID: Hashable, Comparable, Sendable, CustomStringConvertible {
         guard let value = Bytes32(bytes) else { return nil }
         self.value = value
     }
+    /// `nil` unless `hex` has 64 hex digits.
+    public init?(hex: String) {
+        guard let value = Bytes32(hex: hex) else { return nil }
+        self.value = value
+    }
     public var bytes: [UInt8] { value.bytes }
     public var hex: String { value.hex }
     /// Enough digits for a person to tell nodes apart.

@@ -20,6 +20,10 @@ extension ChunkFetcher {
             let request = state.withLock { $0.sent.removeValue(forKey: tag) }
             if case .some(.some(let request)) = request { exchange.value?.cancel(request) }
         case .fetchUpstream(let chunk, let flist, let priority): startUpstream(chunk, flist: flist, priority: priority)
+        case .hastenUpstream(let chunk):
+            guard let fetch = state.withLock({ $0.upstream[chunk] }) else { return }
+            fetch.urgency.raise(to: .foreground)
+            parts.line.raised(fetch.use)
         case .cancelUpstream(let chunk):
             let fetch = state.withLock { $0.upstream.removeValue(forKey: chunk) }
             fetch?.task?.cancel()
@@ -117,14 +121,24 @@ extension ChunkFetcher {
     // MARK: Upstream
 
     private func startUpstream(_ chunk: ChunkID, flist: FlistDigest?, priority: FetchPriority) {
+        let urgency = FetchUrgency(priority)
+        let use = parts.line.began(priority)
         let turn = state.withLock { state -> UInt64? in
             guard !state.isStopped else { return nil }
             state.nextFetch += 1
-            state.upstream[chunk] = UpstreamFetch(turn: state.nextFetch)
+            state.upstream[chunk] = UpstreamFetch(turn: state.nextFetch, urgency: urgency, use: use)
             return state.nextFetch
         }
-        guard let turn else { return }
-        let task = Task { [self] in
+        guard let turn else { return parts.line.ended(use) }
+        let task = FetchUrgency.$current.withValue(urgency) { fetchUpstream(chunk, flist: flist, priority: priority, turn: turn, use: use) }
+        state.withLock { if $0.upstream[chunk]?.turn == turn { $0.upstream[chunk]?.task = task } }
+    }
+
+    private func fetchUpstream(_ chunk: ChunkID, flist: FlistDigest?, priority: FetchPriority, turn: UInt64, use: UInt64) -> Task<
+        Void, Never
+    > {
+        Task { [self] in
+            defer { parts.line.ended(use) }
             guard let way = parts.upstream.way(for: flist) else {
                 return upstreamEnded(chunk, turn, .failed("no upstream is known for chunk \(chunk.hex.prefix(12))…"))
             }
@@ -166,7 +180,6 @@ extension ChunkFetcher {
                 }
             }
         }
-        state.withLock { if $0.upstream[chunk]?.turn == turn { $0.upstream[chunk]?.task = task } }
     }
 
     /// Upstream answers here again after it had failed: the others are told, and what waits need not wait longer.

@@ -16,6 +16,10 @@ extension ChunkFetcher {
     func serve(
         _ id: ChunkID, _ mode: ChunkMode, flist: FlistDigest?, priority: FetchPriority, to responder: PeerResponder, of peer: NodeID
     ) {
+        // Only a peer that has not heard of this node's mode yet asks.
+        guard parts.mode != .fetch else {
+            return mode == .ifHeld || mode == .site ? responder.missing() : responder.refused(.declined)
+        }
         guard parts.store.contains(id) else { return notHeld(id, mode, flist: flist, priority: priority, responder, peer) }
         parts.threads.start { [self] in
             let open: OpenChunk?
@@ -32,10 +36,11 @@ extension ChunkFetcher {
         _ id: ChunkID, _ mode: ChunkMode, flist: FlistDigest?, priority: FetchPriority, _ responder: PeerResponder, _ peer: NodeID
     ) {
         switch mode {
-        case .ifHeld: return responder.missing()
+        case .ifHeld, .site: return responder.missing()
         case .relay: return join(id, mode, flist: flist, priority: priority, responder, peer)
         case .fetch: break
         }
+        guard parts.mode == .both else { return responder.refused(.declined) }
         if let flist, parts.flists.entry(flist) == nil, !parts.upstream.hasWay(for: flist) {
             let grace = priority == .foreground ? Self.unknownFlistGraceForReads : Self.unknownFlistGrace
             let isKept = state.withLock { state in

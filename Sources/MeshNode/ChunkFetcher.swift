@@ -9,6 +9,7 @@ internal import MeshKeys
 internal import PeerExchange
 internal import PeerProtocol
 internal import Synchronization
+internal import UpstreamStores
 
 /// Gets chunks: from the cache, from peers, from upstream. The shell around `FetchPlanner`: it carries out what the planner decides,
 /// verifies and stores what arrives, and wakes whoever waits.
@@ -68,6 +69,9 @@ final class ChunkFetcher: Sendable {
     /// while the chunk is fetched anew, is not confused with its successor.
     struct UpstreamFetch {
         let turn: UInt64
+        let urgency: FetchUrgency
+        /// Of the line.
+        let use: UInt64
         var task: Task<Void, Never>?
     }
 
@@ -248,8 +252,9 @@ final class ChunkFetcher: Sendable {
         if let (flists, sites) = parts.sites.due(now: parts.clock.now) {
             parts.gossip.perform { $0.seek(flists, at: sites, now: $1) }
         }
-        let places = upstreamPlaces()
+        let (places, gate) = (upstreamPlaces(), parts.line.gate)
         let late = step { state, now, view in
+            if state.planner.lineGate != gate { state.outbox += state.planner.setLineGate(gate, now: now, view: view) }
             if state.planner.upstreamPlaces != places {
                 state.outbox += state.planner.setUpstreamPlaces(places, now: now, view: view)
             }
@@ -260,6 +265,11 @@ final class ChunkFetcher: Sendable {
             return late
         }
         for request in late { request.responder.refused(.declined) }
+    }
+
+    /// What the line to upstream is open for from now on.
+    func setLineGate(_ gate: LineGate) {
+        step { state, now, view in state.outbox += state.planner.setLineGate(gate, now: now, view: view) }
     }
 
     /// Nothing is fetched any more; who waits is told so.

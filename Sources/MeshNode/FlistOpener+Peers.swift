@@ -62,6 +62,10 @@ extension FlistOpener {
         }
         if sources.isEmpty { sources = await sourcesAtSites(of: digest) }
         for (member, fact) in sources.sorted(by: { $0.member.id == first && $1.member.id != first }) {
+            guard !fetcher.isShunned(member.id) else {
+                reason = "\(member.name) sent wrong bytes before"
+                continue
+            }
             guard fact.fileBytes > 0, fact.fileBytes <= UInt64(FlistFiles.maxBytes) else { continue }
             guard first != nil || Int64(fact.fileBytes) <= Self.maxForeignBytes - parts.flists.foreign.bytes else {
                 reason = "flists of other nodes' prefetches take \(Self.maxForeignBytes >> 20) MiB already; forget some"
@@ -98,7 +102,11 @@ extension FlistOpener {
         do {
             return try await parts.threads.run { try writer.finish() }
         } catch {
+            // All of it came from this one node.
             parts.counters.blame(member.id)
+            fetcher.shun(member.id)
+            parts.logger.warning(
+                "peer sent wrong bytes for an flist", metadata: ["peer": "\(member.name)", "id": "\(member.id)", "flist": "\(digest)"])
             throw error
         }
     }
@@ -141,4 +149,12 @@ enum MessageKind: UInt8 {
     /// From another site. A digest; the answer is the size of the flist file, eight bytes, which this node then sends the pieces of, or
     /// nothing.
     case siteFlist = 22
+    /// What a node says of the line, heard at once; the answer is what the other one says.
+    case lineNote = 30
+    /// The hash of what a node knows to have been spent; the answer is what the other knows, or nothing when it is the same.
+    case lineBook = 31
+    /// A step of a key rotation (`KeyOrder`); the answer says which keys the node has (`KeyAnswer`).
+    case keys = 50
+    /// Nothing; the answer is the revocations that the mesh's admin signed (`RevocationSet.encode`).
+    case revocations = 51
 }

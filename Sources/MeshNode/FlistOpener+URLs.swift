@@ -73,6 +73,11 @@ extension FlistOpener {
         let temporary = files.directory + "/download-\(String(key, radix: 16))"
         let validators = known.map { FlistDownload.Validators(etag: $0.record.etag, lastModified: $0.record.lastModified) }
         do {
+            if let reason = parts.line.closedReason {
+                throw UpstreamError.failed(retryable: false, line: "\(url) is not fetched: \(reason)")
+            }
+            let use = parts.line.began(.foreground)
+            defer { parts.line.ended(use) }
             switch try await downloads.fetch(url, to: temporary, known: validators) {
             case .notModified:
                 guard let known else { throw NodeError.unavailable("\(url): the server says that nothing changed, but nothing was known") }

@@ -186,7 +186,9 @@ actor FlistOpener {
         }
         // Published first, so that what arrives from now on is told by its arrival.
         let held = await parts.threads.run { [parts] in parts.store.held(among: opened.chunks) }
-        parts.gossip.change { machine, _ in machine.setHave(record.digest, held.indices.lazy.filter { held[$0] }) }
+        if parts.mode != .fetch {
+            parts.gossip.change { machine, _ in machine.setHave(record.digest, held.indices.lazy.filter { held[$0] }) }
+        }
         if saves { try? await parts.threads.run { [catalogue] in try catalogue.save(record) } }
         fetcher.flistOpened(record.digest)
         guard let entry = parts.flists.entry(record.digest) else {

@@ -8,11 +8,13 @@ enum MeshFacts {
     static let job: UInt8 = 3
     /// Other sites; gossip's own.
     static let site: UInt8 = GossipMachine.siteFact
+    static let revocations: UInt8 = 6
     static let goal: UInt8 = 7
     /// Its node is after the chunks of an flist, all of them or many. No value.
     static let seeking: UInt8 = 8
 
     static let profileKey = FactKey(kind: profile)!
+    static let revocationsKey = FactKey(kind: revocations)!
     static func flistKey(_ digest: FlistDigest) -> FactKey { FactKey(kind: flist, id: digest.value.bytes)! }
     static func jobKey(_ digest: FlistDigest) -> FactKey { FactKey(kind: job, id: digest.value.bytes)! }
 
@@ -28,19 +30,24 @@ struct NodeProfile: Equatable, Sendable {
     var reachesUpstream: Bool
     /// Stored bytes of chunks that it pulled from upstream since it started.
     var upstreamBytes: UInt64
+    /// It takes no part in what others want (`lan.mode` other than `both`).
+    var keepsApart: Bool
 
     /// It may ask other sites for chunks.
     var asksSites: Bool
 
-    var encoded: [UInt8] { [(reachesUpstream ? 1 : 0) | (asksSites ? 2 : 0)] + upstreamBytes.bytes }
+    var encoded: [UInt8] { [(reachesUpstream ? 1 : 0) | (asksSites ? 2 : 0) | (keepsApart ? 4 : 0)] + upstreamBytes.bytes }
 
-    init(reachesUpstream: Bool, upstreamBytes: UInt64, asksSites: Bool = false) {
-        (self.reachesUpstream, self.upstreamBytes, self.asksSites) = (reachesUpstream, upstreamBytes, asksSites)
+    init(reachesUpstream: Bool, upstreamBytes: UInt64, asksSites: Bool = false, keepsApart: Bool = false) {
+        (self.reachesUpstream, self.upstreamBytes) = (reachesUpstream, upstreamBytes)
+        (self.asksSites, self.keepsApart) = (asksSites, keepsApart)
     }
 
     init?(_ bytes: [UInt8]) {
         guard bytes.count >= 9 else { return nil }
-        self.init(reachesUpstream: bytes[0] & 1 == 1, upstreamBytes: UInt64(bytes: bytes[1..<9]), asksSites: bytes[0] & 2 == 2)
+        self.init(
+            reachesUpstream: bytes[0] & 1 == 1, upstreamBytes: UInt64(bytes: bytes[1..<9]), asksSites: bytes[0] & 2 == 2,
+            keepsApart: bytes[0] & 4 == 4)
     }
 }
 

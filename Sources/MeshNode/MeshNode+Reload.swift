@@ -5,8 +5,9 @@ internal import UpstreamStores
 
 /// Settings that change while the node runs.
 extension MeshNode {
-    /// Applies what can change of a new configuration: `cache.maxSize`, `cache.minFree`, `upstream.maxRate`, `upstream.concurrency`,
-    /// `mesh.sites`, `trust`, and the credentials, whose file is read again.
+    /// Applies what can change of a new configuration: `cache.maxSize`, `cache.minFree`, `mesh.sites`, `mesh.allow`, `mesh.admin`, the keys
+    /// in `mesh.keyFile`, `upstream.maxRate`, `upstream.windows`, `upstream.monthlyCap`, `upstream.concurrency`, `lan.maxSend`,
+    /// `lan.maxReceive`, `trust`, and the credentials, whose files are read again.
     ///
     /// - Returns: the keys that were applied, and those that differ but need a restart.
     public func reload(_ new: Configuration) async throws -> (applied: [String], needRestart: [String]) {
@@ -23,9 +24,18 @@ extension MeshNode {
             parts.upstreamConcurrency.value = new.upstream.concurrency
             applied.append("upstream.concurrency")
         }
-        if new.upstream.maxRate != old.upstream.maxRate {
-            siteUpstream.setRate(new.upstream.maxRate)
-            applied.append("upstream.maxRate")
+        let lineKeys = [
+            ("upstream.maxRate", new.upstream.maxRate != old.upstream.maxRate),
+            ("upstream.windows", new.upstream.windows != old.upstream.windows),
+            ("upstream.monthlyCap", new.upstream.monthlyCap != old.upstream.monthlyCap),
+        ].filter(\.1).map(\.0)
+        if !lineKeys.isEmpty {
+            parts.line.configure(new.upstream)
+            applied += lineKeys
+        }
+        if new.lan.maxSend != old.lan.maxSend || new.lan.maxReceive != old.lan.maxReceive {
+            exchange.setLimits(new.lan.limits)
+            applied.append("lan limits")
         }
         if new.mesh.sites != old.mesh.sites {
             parts.sites.allow(new.mesh.sites)
@@ -37,17 +47,24 @@ extension MeshNode {
             await trustChanged()
             applied.append("trust")
         }
+        if try await parts.threads.run({ [strangers] in try strangers.keeper.reload() }) { applied.append("mesh.keyFile") }
+        if new.mesh.allow != old.mesh.allow || new.mesh.admin != old.mesh.admin {
+            strangers.rules.set(allowed: new.mesh.allow, admin: new.mesh.admin)
+            applied.append("mesh.allow, mesh.admin")
+        }
         var rest = new
-        rest.mesh.sites = old.mesh.sites
+        (rest.mesh.sites, rest.mesh.allow, rest.mesh.admin) = (old.mesh.sites, old.mesh.allow, old.mesh.admin)
         rest.cache.maxSize = old.cache.maxSize
         rest.cache.minFree = old.cache.minFree
         rest.upstream.concurrency = old.upstream.concurrency
         rest.upstream.maxRate = old.upstream.maxRate
+        (rest.upstream.windows, rest.upstream.monthlyCap) = (old.upstream.windows, old.upstream.monthlyCap)
+        (rest.lan.maxSend, rest.lan.maxReceive) = (old.lan.maxSend, old.lan.maxReceive)
         rest.upstream.credentialsFile = old.upstream.credentialsFile
         var needRestart: [String] = []
         for (section, differs) in [
             ("node", rest.node != old.node), ("mesh", rest.mesh != old.mesh), ("cache", rest.cache != old.cache),
-            ("upstream", rest.upstream != old.upstream),
+            ("upstream", rest.upstream != old.upstream), ("lan", rest.lan != old.lan),
             ("api", rest.api != old.api),
         ] where differs { needRestart.append(section) }
         var merged = old
@@ -55,8 +72,10 @@ extension MeshNode {
         merged.cache.minFree = new.cache.minFree
         merged.upstream.concurrency = new.upstream.concurrency
         merged.upstream.maxRate = new.upstream.maxRate
+        (merged.upstream.windows, merged.upstream.monthlyCap) = (new.upstream.windows, new.upstream.monthlyCap)
+        (merged.lan.maxSend, merged.lan.maxReceive) = (new.lan.maxSend, new.lan.maxReceive)
         merged.trust = new.trust
-        merged.mesh.sites = new.mesh.sites
+        (merged.mesh.sites, merged.mesh.allow, merged.mesh.admin) = (new.mesh.sites, new.mesh.allow, new.mesh.admin)
         merged.upstream.credentialsFile = new.upstream.credentialsFile
         current.value = merged
         parts.wakeTicker()

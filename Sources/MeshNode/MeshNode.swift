@@ -39,7 +39,7 @@ public final class MeshNode: Service {
     let upstreamCounters: UpstreamCounters
     let stores: StoreOpener
     let decoded = DecodedBlockCache(maxBytes: MeshNode.decodedBytes)
-    let siteUpstream: SiteUpstream
+    let strangers: NodeStrangers
     let isRestored = Setting(false)
     /// The configuration in force: reloads change some of it.
     let current: Setting<Configuration>
@@ -69,24 +69,29 @@ public final class MeshNode: Service {
         gossipConfiguration.multicast = configuration.mesh.multicast
         let exchangeHandle = LateExchange()
         let gossip = try GossipTransport(
-            configuration: gossipConfiguration, id: identity.id, name: configuration.node.name, site: configuration.node.site,
+            configuration: gossipConfiguration, identity: identity, name: configuration.node.name, site: configuration.node.site,
             incarnation: UInt64(max(0, time(nil))), ring: ring, logger: logger
         ) { node, address, request in
             await exchangeHandle.exchangeState(request, with: node, at: address)
         }
 
         let pool = ChunkBufferPool(keep: 48)
+        let rate = ReceiveRate()
+        let (clock, ticker) = (NodeClock(), Wakeup())
+        let threads = BlockingThreads(count: max(2, BlockingThreads.machineThreads))
+        let line = LineKeeper(
+            rate: rate, upstream: configuration.upstream, me: identity.id, gossip: gossip, exchange: exchangeHandle, clock: clock,
+            ticker: ticker, threads: threads, directory: configuration.cache.dir, logger: logger)
         parts = NodeParts(
-            identity: identity, clock: NodeClock(), store: store, gossip: gossip, flists: FlistTable(), upstream: UpstreamState(),
-            sites: OtherSites(configuration.mesh.sites),
+            identity: identity, clock: clock, store: store, gossip: gossip, flists: FlistTable(), upstream: UpstreamState(),
+            sites: OtherSites(configuration.mesh.sites), line: line,
             trust: FlistTrust(configuration.trust), counters: NodeCounters(),
-            threads: BlockingThreads(count: max(2, BlockingThreads.machineThreads)), pool: pool,
-            upstreamConcurrency: Setting(configuration.upstream.concurrency), ticker: Wakeup(), logger: logger)
+            threads: threads, pool: pool,
+            upstreamConcurrency: Setting(configuration.upstream.concurrency), ticker: ticker, mode: configuration.lan.mode, logger: logger)
         fetcher = ChunkFetcher(parts: parts, exchange: exchangeHandle)
         prefetcher = Prefetcher(parts: parts, fetcher: fetcher, catalogue: catalogue)
         keeper = GoalKeeper(parts: parts, fetcher: fetcher, prefetcher: prefetcher, catalogue: catalogue)
 
-        let rate = ReceiveRate()
         let curl = CurlMulti(rate: rate)
         upstreamCounters = curl.counters
         let credentials = try UpstreamCredentials.load(file: configuration.upstream.credentialsFile)
@@ -96,10 +101,9 @@ public final class MeshNode: Service {
         self.stores = stores
         let operators = configuration.upstream.urls
         let overrides = configuration.upstream.override
-        siteUpstream = SiteUpstream(rate, maxRate: configuration.upstream.maxRate)
         parts.upstream.setOperators(
             operators.isEmpty ? nil : RoutedUpstream(routes: [], operatorURLs: operators, override: true, opener: stores))
-        let flistCurl = CurlMulti(counters: curl.counters)
+        let flistCurl = CurlMulti(rate: rate, counters: curl.counters)
         opener = FlistOpener(
             parts: parts, fetcher: fetcher, files: files, catalogue: catalogue,
             downloads: FlistDownload(curl: flistCurl, opener: stores), signatures: SignatureDownload(curl: flistCurl, opener: stores),
@@ -108,13 +112,26 @@ public final class MeshNode: Service {
             guard !(routes.isEmpty || overrides) || !operators.isEmpty else { return nil }
             return RoutedUpstream(routes: routes, operatorURLs: operators, override: overrides, opener: stores)
         }
-        let service = PeerService(parts: parts, fetcher: fetcher, files: files, opener: opener)
+        let keys = KeyKeeper(file: configuration.mesh.keyFile, ring: ring, gossip: gossip, exchange: exchangeHandle, logger: logger)
+        let rules = try MemberRules(
+            me: identity.id, directory: configuration.cache.dir, allowed: configuration.mesh.allow, admin: configuration.mesh.admin,
+            gossip: gossip, exchange: exchangeHandle, logger: logger)
+        strangers = NodeStrangers(
+            keeper: keys, rules: rules,
+            rotator: try KeyRotator(
+                parts: parts, keeper: keys, rules: rules, exchange: exchangeHandle, directory: configuration.cache.dir),
+            spread: RevocationSpread(parts: parts, rules: rules, exchange: exchangeHandle))
+        let service = PeerService(
+            parts: parts, fetcher: fetcher, files: files, opener: opener, rotator: strangers.rotator, rules: rules)
+        var exchangeConfiguration = ExchangeConfiguration(listen: gossipConfiguration.listen.listenAddresses)
+        exchangeConfiguration.limits = configuration.lan.limits
+        exchangeConfiguration.sealsBulk = configuration.mesh.sealChunks
         exchange = PeerExchange(
-            configuration: ExchangeConfiguration(listen: gossipConfiguration.listen.listenAddresses), identity: identity, keys: ring,
-            handler: service,
-            pool: pool, logger: logger)
+            configuration: exchangeConfiguration, identity: identity, keys: ring, handler: service, pool: pool, logger: logger)
         exchangeHandle.set(exchange)
+        rules.apply()
         late.value = StoreHooks(parts: parts)
+        line.setOnGate { [weak fetcher] in fetcher?.setLineGate($0) }
     }
 
     /// Listens, joins and serves until cancelled or shut down gracefully; then says goodbye to the mesh and closes the cache.
@@ -135,6 +152,7 @@ public final class MeshNode: Service {
         prefetcher.stop()
         fetcher.stop()
         exchange.stop()
+        await parts.threads.run { [parts] in parts.line.saveNow() }
         try ending.get()
     }
 
@@ -163,10 +181,13 @@ public final class MeshNode: Service {
         var gone: Set<NodeID> = []
         var reaching: [NodeID: Bool] = [:]
         for await event in parts.gossip.events {
+            var isLineDue = true
             switch event {
             case .joined(let member): log("peer joined", member)
             case .alive(let member): if gone.remove(member.id) != nil { log("peer is back", member) }
-            case .suspect(let member): parts.logger.debug("peer is suspected", metadata: ["peer": "\(member.name)"])
+            case .suspect(let member):
+                isLineDue = false
+                parts.logger.debug("peer is suspected", metadata: ["peer": "\(member.name)"])
             case .dead(let member):
                 log("peer is dead", member)
                 gone.insert(member.id)
@@ -174,16 +195,24 @@ public final class MeshNode: Service {
             case .left(let member):
                 log("peer left", member)
                 gone.insert(member.id)
-            case .updated: break
+                exchange.disconnect(member.id)
+            case .updated: isLineDue = false
             // By far the most frequent. Wants that a new holder can serve look again by themselves in a moment (FetchPlanner.tick).
             case .availabilityChanged: continue
+            case .forgeries(let source):
+                let name = parts.gossip.members().first { $0.address == source }?.name
+                parts.logger.warning(
+                    "a holder of the mesh key sends records that their nodes did not sign; it is not believed",
+                    metadata: ["address": "\(source)", "peer": "\(name ?? "unknown")"])
             case .factsChanged(let node):
+                strangers.spread.look(at: node)
                 if upstreamIsBack(at: node, &reaching) { fetcher.goOn() }
                 prefetcher.joinOthers { [opener] in try await opener.openForPeers($0) }
                 keeper.wake()
             }
             fetcher.tick()
-            siteUpstream.share(among: parts.fetchingNodes)
+            // News come in swarms: the ticker looks after the last of them.
+            if isLineDue { parts.line.lookSoon() }
         }
     }
 
@@ -209,11 +238,12 @@ public final class MeshNode: Service {
         var identityWatch = IdentityWatch()
         while !Task.isCancelled {
             let now = parts.clock.now
-            let due = min(fetcher.nextTick ?? now + Self.tick, nextProfile)
+            let due = min(fetcher.nextTick ?? now + Self.tick, nextProfile, parts.line.nextLook)
             await parts.ticker.sleep(due - now)
             let rest = Self.shortestTick - (parts.clock.now - now)
             if rest > .zero { try? await Task.sleep(for: rest) }
             fetcher.tick()
+            if parts.clock.now >= parts.line.nextLook { parts.line.look() }
             if parts.clock.now >= nextProfile {
                 parts.profileChanged()
                 identityWatch.look(parts.gossip.counters().machine.ownIdentityConflicts, parts.logger)
@@ -261,6 +291,10 @@ extension NodeAddress {
         guard isUnspecified, !isIPv6, let v6 = NodeAddress(ip: [UInt8](repeating: 0, count: 16), port: port) else { return [self] }
         return [self, v6]
     }
+}
+
+extension Configuration.LAN {
+    var limits: ExchangeLimits { ExchangeLimits(send: maxSend, receive: maxReceive) }
 }
 
 extension Configuration.FreeSpace {

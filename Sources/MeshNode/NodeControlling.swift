@@ -39,7 +39,22 @@ extension MeshNode: NodeControl {
                 verifyFailed: values.verifyFailedPeers + values.verifyFailedUpstream + UInt64(clamping: store.torn),
                 peerTimeouts: traffic.values.reduce(0) { $0 + $1.failures + $1.timeouts },
                 upstreamErrors: UInt64(clamping: upstream.failureCount)),
-            upstreams: upstreams)
+            upstreams: upstreams, line: parts.line.shown(name: configuration.node.name), strangers: strangerFigures(traffic))
+    }
+
+    private func strangerFigures(_ traffic: [NodeID: PeerTraffic]) -> Stats.Strangers {
+        let gossip = parts.gossip.counters()
+        let doors = exchange.strangers
+        var out = Stats.Strangers()
+        out.foreignDatagrams = gossip.transport.foreign
+        out.limitedDatagrams = gossip.transport.limited
+        out.replayedDatagrams = gossip.transport.replayed
+        out.floodedDatagrams = gossip.transport.flooded
+        out.forgedRecords = gossip.machine.forged
+        out.refusedConnections = doors.notOpened &+ doors.replayed &+ doors.unproven &+ doors.crowded
+        out.notMembers = gossip.machine.notAdmitted &+ doors.notAdmitted
+        out.limitedRequests = traffic.values.reduce(0) { $0 &+ $1.limited }
+        return out
     }
 
     /// Unique bytes are counted with the sizes of the chunks that are here; for others with the mean of those.
@@ -90,7 +105,7 @@ extension MeshNode: NodeControl {
                 name: member.name, id: member.id.hex, site: member.site, address: "\(member.address)", state: member.state.shown,
                 rttMs: member.roundTrip.map { Double($0) / 1e6 }, chunks: chunks, bytesFrom: bytes?.bytesIn ?? 0,
                 bytesTo: bytes?.bytesOut ?? 0,
-                verifyFailed: blame[member.id] ?? 0, shunned: shunned.contains(member.id))
+                verifyFailed: blame[member.id] ?? 0, shunned: shunned.contains(member.id), limited: bytes?.limited ?? 0)
         }
         return Peers(peers: list.sorted { ($0.name, $0.id) < ($1.name, $1.id) }, sites: otherSites(traffic))
     }

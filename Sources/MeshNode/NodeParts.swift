@@ -6,6 +6,7 @@ internal import Gossip
 internal import GossipTransport
 internal import Logging
 internal import MeshKeys
+internal import NodeConfiguration
 internal import PeerExchange
 internal import PeerProtocol
 internal import Synchronization
@@ -19,6 +20,7 @@ struct NodeParts: Sendable {
     let flists: FlistTable
     let upstream: UpstreamState
     let sites: OtherSites
+    let line: LineKeeper
     let trust: FlistTrust
     let counters: NodeCounters
     /// For verifying, decoding, files and SQLite.
@@ -28,6 +30,8 @@ struct NodeParts: Sendable {
     let upstreamConcurrency: Setting<Int>
     let ticker: Wakeup
     let standstill = Standstill()
+    /// What this node does for its neighbours.
+    let mode: Configuration.LAN.Mode
     let logger: Logger
     /// For storing chunks: a slow disk holds up neither what is verified nor what is sent.
     let disk = BlockingThreads(count: 2)
@@ -39,7 +43,7 @@ struct NodeParts: Sendable {
         let now = clock.now
         return SiteView(
             gossip: gossip, flists: flists, upstream: upstream, others: sites, me: identity.id, now: now, isFresh: standstill.isFresh(now),
-            wake: { [ticker] in ticker.wake() })
+            keepsApart: mode != .both, wake: { [ticker] in ticker.wake() })
     }
 
     /// Something became due earlier than the ticker knows.
@@ -59,7 +63,8 @@ struct NodeParts: Sendable {
     /// that the last word is right.
     func announceHolding(of chunk: ChunkID) {
         let places = flists.places(of: chunk)
-        guard !places.isEmpty else { return }
+        // What is not given away is not announced.
+        guard !places.isEmpty, mode != .fetch else { return }
         var isHeld: Bool
         repeat {
             isHeld = store.isOffered(chunk)
@@ -74,7 +79,8 @@ struct NodeParts: Sendable {
     /// Tells the site whether this node reaches upstream and may ask other sites, and what it pulled.
     func profileChanged() {
         let profile = NodeProfile(
-            reachesUpstream: upstream.isUp(now: clock.now), upstreamBytes: counters.snapshot.upstream.bytes, asksSites: !sites.isNone)
+            reachesUpstream: mode == .both && upstream.isUp(now: clock.now), upstreamBytes: counters.snapshot.upstream.bytes,
+            asksSites: mode == .both && !sites.isNone, keepsApart: mode != .both)
         gossip.change { machine, _ in _ = machine.setFact(MeshFacts.profileKey, profile.encoded) }
     }
 }

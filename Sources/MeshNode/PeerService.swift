@@ -15,10 +15,13 @@ final class PeerService: PeerRequestHandler {
     private let files: FlistFiles
     private let opener: FlistOpener
     private let relay: SiteRelay
+    private let rotator: KeyRotator
+    private let rules: MemberRules
 
-    init(parts: NodeParts, fetcher: ChunkFetcher, files: FlistFiles, opener: FlistOpener) {
+    init(parts: NodeParts, fetcher: ChunkFetcher, files: FlistFiles, opener: FlistOpener, rotator: KeyRotator, rules: MemberRules) {
         (self.parts, self.fetcher, self.files, self.opener) = (parts, fetcher, files, opener)
         relay = SiteRelay(parts: parts, fetcher: fetcher, opener: opener)
+        (self.rotator, self.rules) = (rotator, rules)
     }
 
     func handle(_ request: PeerRequest, from peer: NodeID, responder: PeerResponder) {
@@ -51,7 +54,9 @@ final class PeerService: PeerRequestHandler {
 
     private func answer(_ kind: UInt8, _ payload: [UInt8], from peer: NodeID, _ responder: PeerResponder) {
         switch MessageKind(rawValue: kind) {
-        case .state: responder.message(parts.gossip.receiveState(payload, from: parts.gossip.member(peer)?.address))
+        case .state: exchangeState(payload, with: peer, responder)
+        case .keys: parts.threads.start { [rotator] in responder.message(rotator.answer(payload, from: peer).encoded) }
+        case .revocations: parts.threads.start { [rules] in responder.message(RevocationSet.encode(rules.proven)) }
         case .flistVersion:
             guard payload.count == 8 else { return responder.refused(.notAllowed) }
             let key = UInt64(bytes: payload[...])
@@ -82,8 +87,22 @@ final class PeerService: PeerRequestHandler {
         case .siteFlist:
             guard let digest = Bytes32(payload).map({ FlistDigest($0) }) else { return responder.refused(.notAllowed) }
             Task { [opener] in responder.message(await opener.bytesForSites(of: digest)?.bytes ?? []) }
+        case .lineNote: responder.message(parts.line.receive(payload, from: peer))
+        case .lineBook: parts.threads.start { [parts] in responder.message(parts.line.book(unless: payload)) }
         case nil: responder.refused(.unknownKind)
         }
+    }
+
+    /// By the stream it is certain who speaks: one that talks nonsense is blamed for it, and one that is shunned is not heard.
+    private func exchangeState(_ payload: [UInt8], with peer: NodeID, _ responder: PeerResponder) {
+        guard !fetcher.isShunned(peer) else { return responder.refused(.notAllowed) }
+        let (reply, isSound) = parts.gossip.receiveState(payload, from: parts.gossip.member(peer)?.address, asker: peer)
+        if !isSound, fetcher.noteOffence(peer) {
+            parts.logger.warning(
+                "peer sends gossip that makes no sense or is forged; it is shunned for a while",
+                metadata: ["peer": "\(parts.gossip.member(peer)?.name ?? "")", "id": "\(peer)"])
+        }
+        responder.message(reply)
     }
 }
 

@@ -65,14 +65,17 @@ struct PrefetchGoal: Sendable {
         }
         let isYoung = parts.flists.age(of: flist.digest, now: parts.clock.now).map { $0 < SiteView.youth } ?? false
         let knowing = Set(parts.gossip.nodes(knowing: flist.digest).map(\.member.id))
-        return parts.gossip.siteMembers.map(\.id).filter { isYoung || knowing.contains($0) } + [parts.identity.id]
+        let apart = parts.gossip.read { machine, _ in Set(machine.members.keys.filter { machine.profile(of: $0)?.keepsApart == true }) }
+        return parts.gossip.siteMembers.map(\.id).filter { !apart.contains($0) && (isYoung || knowing.contains($0)) } + [parts.identity.id]
     }
 
     /// Blocking. How far the site (scope `site`) or the whole mesh (scope `all`) is, in chunks: all of them when every one has the copies that
     /// are wanted; before that, copies made per copies wanted for one chunk.
     func done() -> Int {
         parts.gossip.read { machine, _ in
-            let live = machine.members.values.filter { $0.state.isLive && $0.id != machine.me.id }
+            let live = machine.members.values.filter {
+                $0.state.isLive && $0.id != machine.me.id && machine.profile(of: $0.id)?.keepsApart != true
+            }
             switch scope {
             case .node: return flist.chunks.count { parts.store.contains($0) }
             case .site:

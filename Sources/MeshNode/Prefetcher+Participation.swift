@@ -10,6 +10,7 @@ internal import Synchronization
 extension Prefetcher {
     /// Looks for jobs that other nodes announce and takes part in new ones.
     func joinOthers(open: @escaping @Sendable (FlistDigest) async throws -> FlistTable.Entry) {
+        guard parts.mode == .both else { return }
         let found = parts.gossip.read { machine, _ -> [(FlistDigest, JobFact)] in
             var found: [(FlistDigest, JobFact)] = []
             for (node, member) in machine.members where member.state.isLive && node != machine.me.id {

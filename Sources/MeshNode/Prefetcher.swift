@@ -240,7 +240,8 @@ final class Prefetcher: Sendable {
                 // Chunks wait for as long as upstream rests: whoever looks is told why nothing happens.
                 let trouble =
                     parts.upstream.hasWay(for: goal.flist.digest)
-                    ? parts.upstream.trouble : "the flist has no route that can be used; waiting for peers that hold its chunks"
+                    ? parts.line.waitReason ?? parts.upstream.trouble
+                    : "the flist has no route that can be used; waiting for peers that hold its chunks"
                 if trouble != nil || wasTroubled { job.change { $0.error = trouble } }
                 wasTroubled = trouble != nil
                 if goal.isOfThisNode { try? await Task.sleep(for: Self.look) } else { _ = await look(job, goal) }

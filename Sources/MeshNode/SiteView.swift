@@ -25,6 +25,8 @@ struct SiteView: MeshView {
     let now: Duration
     /// This node has just come to itself after a standstill.
     let isFresh: Bool
+    /// It fetches for its own users alone, and leaves that to others too where there are any.
+    let keepsApart: Bool
     /// What is to be found out of other sites is due.
     let wake: @Sendable () -> Void
 
@@ -61,20 +63,24 @@ struct SiteView: MeshView {
         let isNewcomer = isFresh || now < Self.newcomerGrace && (gossip.liveCount > 1 || gossip.looksForOthers)
         let mine = upstream.reaches(flist, now: now) && !isNewcomer ? [me] : []
         guard let flist else { return mine }
+        let others = otherOwners(for: flist)
+        return keepsApart && !others.isEmpty ? others : mine + others
+    }
+
+    private func otherOwners(for flist: FlistDigest) -> [NodeID] {
         let isYoung = flists.age(of: flist, now: now).map { $0 < Self.youth } ?? false
         let key = MeshFacts.flistKey(flist)
-        return mine
-            + gossip.read { machine, _ in
-                machine.members.values.compactMap { member in
-                    guard member.id != me, member.state.isLive else { return nil }
-                    let facts = machine.facts(of: member.id)
-                    // A node that has not spoken of itself yet probably reaches upstream; the choice must not depend on the moment.
-                    let profile = facts[MeshFacts.profileKey].flatMap(NodeProfile.init)
-                    guard profile?.reachesUpstream ?? isYoung else { return nil }
-                    guard let value = facts[key], let fact = FlistFact(value) else { return isYoung ? member.id : nil }
-                    return fact.fetches ? member.id : nil
-                }
+        return gossip.read { machine, _ in
+            machine.members.values.compactMap { member in
+                guard member.id != me, member.state.isLive else { return nil }
+                let facts = machine.facts(of: member.id)
+                // A node that has not spoken of itself yet probably reaches upstream; the choice must not depend on the moment.
+                let profile = facts[MeshFacts.profileKey].flatMap(NodeProfile.init)
+                guard profile?.reachesUpstream ?? isYoung else { return nil }
+                guard let value = facts[key], let fact = FlistFact(value) else { return isYoung ? member.id : nil }
+                return fact.fetches ? member.id : nil
             }
+        }
     }
 
     func seekers(of flist: FlistDigest) -> Seekers {

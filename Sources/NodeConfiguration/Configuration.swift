@@ -1,3 +1,4 @@
+public import LineBudget
 public import MeshKeys
 public import Minisign
 
@@ -20,6 +21,12 @@ public struct Configuration: Sendable, Equatable {
         public var multicast = true
         /// Other sites that may be asked for chunks; "*" is any.
         public var sites: [String] = []
+        /// Members of the mesh; of others that hold the key nothing is taken. `nil`: all that hold the key.
+        public var allow: Set<NodeID>?
+        /// Chunk bytes travel sealed on this node's connections.
+        public var sealChunks = false
+        /// Whose signature makes a revocation count in the whole mesh, and without which no other node rotates the keys of this one.
+        public var admin: MinisignPublicKey?
     }
 
     public struct Cache: Sendable, Equatable {
@@ -43,8 +50,27 @@ public struct Configuration: Sendable, Equatable {
         public var credentialsFile: String?
         /// Bits a second that the site may pull from upstream; `nil` is no limit.
         public var maxRate: UInt64?
+        /// Hours with another rate.
+        public var windows = LineWindows()
+        /// Bytes that the site may pull in a month.
+        public var monthlyCap: LineCap?
         /// Requests that the whole site keeps open; every node that fetches has at least one.
         public var concurrency = 8
+    }
+
+    /// This node's part in the exchange with its neighbours.
+    public struct LAN: Sendable, Equatable {
+        public enum Mode: String, Sendable, CaseIterable {
+            case both
+            /// Sends what it holds, and fetches for nobody but its own users.
+            case serve
+            /// Takes chunks and sends none.
+            case fetch
+        }
+        /// Bits a second of chunks and flists to, and from, peers; `nil` is no limit.
+        public var maxSend: UInt64?
+        public var maxReceive: UInt64?
+        public var mode = Mode.both
     }
 
     public struct API: Sendable, Equatable {
@@ -68,6 +94,7 @@ public struct Configuration: Sendable, Equatable {
     public var mesh = Mesh()
     public var cache: Cache
     public var upstream = Upstream()
+    public var lan = LAN()
     public var api: API
     public var trust = Trust()
 }

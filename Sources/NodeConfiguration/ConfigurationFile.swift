@@ -30,12 +30,6 @@ extension Configuration {
             socketGiven = socketGiven || key.name == "api.socket"
             if key.name == "trust.requireSigned" { requiredAt = key.environmentName }
         }
-        for name in ConfigurationKey.notYet {
-            let variable = ConfigurationKey(name: name) { _, _ in }.environmentName
-            if environment[variable] != nil {
-                throw ConfigurationError(place: variable, reason: "\(name) is not available in this version")
-            }
-        }
         // It would refuse every flist.
         guard !configuration.trust.requireSigned || !configuration.trust.keys.isEmpty else {
             throw ConfigurationError(
@@ -65,8 +59,7 @@ extension Configuration {
 
     private mutating func set(_ name: String, _ setting: Setting, place: String) throws {
         guard let key = ConfigurationKey.all.first(where: { $0.name == name }) else {
-            let reason = ConfigurationKey.notYet.contains(name) ? "\(name) is not available in this version" : "unknown key \(name)"
-            throw ConfigurationError(place: place, reason: reason)
+            throw ConfigurationError(place: place, reason: "unknown key \(name)")
         }
         do {
             try key.apply(setting, &self)

@@ -27,6 +27,8 @@ final class ClientConnection: Connection {
     private var machine: ClientConnectionMachine
     private var callbacks: [UInt64: @Sendable (PeerResponse) -> Void] = [:]
     private var receiving: Receiving?
+    /// Requests that somebody waits for.
+    private var readers: Set<UInt64> = []
 
     init(fd: Int32, peer: NodeID, address: NodeAddress, thread: IOThread) {
         (self.peer, self.address) = (peer, address)
@@ -39,6 +41,7 @@ final class ClientConnection: Connection {
         _ token: UInt64, _ request: PeerRequest, deadline: UInt64, onEvent: @escaping @Sendable (PeerResponse) -> Void
     ) {
         callbacks[token] = onEvent
+        if request.priority == .foreground, !request.expectsMessage { readers.insert(token) }
         thread.owners[token] = self
         shared.traffic.count(peer) { $0.requestsSent += 1 }
         run(machine.submit(token: token, request, deadline: deadline, now: thread.now))
@@ -55,9 +58,19 @@ final class ClientConnection: Connection {
 
     override var isBusy: Bool { if case .open = phase { machine.isBusy } else { true } }
 
+    override var provenPeer: NodeID? { peer }
+    override var receivesSealed: Bool { receiving != nil && session?.sealsBulk == true }
+
     override var bulkTarget: UnsafeMutableRawBufferPointer? {
-        receiving.map { UnsafeMutableRawBufferPointer(start: $0.buffer.base + $0.buffer.count, count: $0.length - $0.buffer.count) }
+        if receivesSealed { return nil }
+        return receiving.map { UnsafeMutableRawBufferPointer(start: $0.buffer.base + $0.buffer.count, count: $0.length - $0.buffer.count) }
     }
+
+    /// The answers come in an order of the server's: all are as urgent as the most urgent one.
+    override var receivePriority: FetchPriority { readers.isEmpty ? .prefetch : .foreground }
+
+    /// The server is not to blame.
+    override func receiveWasHeld() { machine.dataProgress(now: thread.now) }
 
     override func bulkArrived(_ count: Int) {
         guard let receiving else { return }
@@ -81,7 +94,8 @@ final class ClientConnection: Connection {
         let error = Socket.pendingError(fd)
         guard error == 0 else { return close(.connectFailed("\(address): \(Socket.text(error))")) }
         let handshake = ClientHandshake(
-            identity: shared.identity, ring: shared.ring, expected: peer, ephemeralSecret: Sodium.randomBytes(32))
+            identity: shared.identity, ring: shared.ring, expected: peer, ephemeralSecret: Sodium.randomBytes(32),
+            sealsBulk: shared.configuration.sealsBulk, key: shared.greeting(for: peer))
         (phase, phaseBegan) = (.greeting(handshake), thread.now)
         out += handshake.hello
         wantsOutput = true
@@ -114,9 +128,11 @@ final class ClientConnection: Connection {
 
     /// Takes one frame or what stands of bulk bytes; `false` when more must come in first.
     private func step() -> Bool {
+        if let receiving, receivesSealed { return stepSealed(receiving) }
         if let receiving {
             let bytes = reader.take(upTo: receiving.length - receiving.buffer.count)
             guard !bytes.isEmpty else { return false }
+            shared.receiveLimit.charge(bytes.count)
             bytes.withUnsafeBytes {
                 (receiving.buffer.base + receiving.buffer.count).copyMemory(from: $0.baseAddress!, byteCount: $0.count)
             }
@@ -126,6 +142,19 @@ final class ClientConnection: Connection {
         do throws(ProtocolViolation) {
             guard let frame = try session?.receiving.open(&reader) else { return false }
             run(machine.receive(frame, now: thread.now))
+        } catch {
+            drop(.protocolViolation(error.description))
+        }
+        return true
+    }
+
+    /// Opens one piece of sealed bulk bytes straight into its place.
+    private func stepSealed(_ receiving: Receiving) -> Bool {
+        let room = UnsafeMutableRawBufferPointer(
+            start: receiving.buffer.base + receiving.buffer.count, count: receiving.length - receiving.buffer.count)
+        do throws(ProtocolViolation) {
+            guard let count = try session?.receiving.openBulk(&reader, into: room) else { return false }
+            bulkArrived(count)
         } catch {
             drop(.protocolViolation(error.description))
         }
@@ -152,7 +181,9 @@ final class ClientConnection: Connection {
             if thread.now - phaseBegan >= shared.configuration.handshakeTimeout {
                 return close(.handshakeFailed("\(address) did not answer it; check that both nodes have the same mesh.keyFile"))
             }
-        case .open: checkSendStall()
+        case .open:
+            checkSendStall()
+            if !isClosed, retire(isBusy: machine.isBusy) { return }
         }
         guard !isClosed else { return }
         run(machine.tick(now: thread.now))
@@ -187,6 +218,7 @@ final class ClientConnection: Connection {
 
     private func finish(_ token: UInt64, _ response: PeerResponse) {
         thread.owners[token] = nil
+        readers.remove(token)
         guard let callback = callbacks.removeValue(forKey: token) else { return }
         if case .failed(let error) = response {
             shared.traffic.count(peer) { traffic in
@@ -210,6 +242,7 @@ final class ClientConnection: Connection {
 
     override func ended(_ error: PeerError) {
         receiving = nil
+        if case .greeting = phase { shared.noteUnanswered(peer) }
         run(machine.close(error))
     }
 }

@@ -8,13 +8,26 @@ internal import Synchronization
 final class ExchangeShared: Sendable {
     let configuration: ExchangeConfiguration
     let identity: NodeIdentity
-    let ring: MeshKeyRing
     let isOpen: Bool
     let handler: any PeerRequestHandler
     let pool: ChunkBufferPool
     let logger: Logger
     let gate: AcceptGate
     let traffic = TrafficBook()
+    let sendLimit: BulkLimit
+    let receiveLimit: BulkLimit
+    let hellos = HelloMemory()
+    let rates = RequestRates()
+    let strangerLog = LogPause()
+    let keptOutLog = LogPause()
+    private struct Access {
+        var ring: MeshKeyRing
+        var members = MemberGate()
+        var strangers = StrangerCounters()
+        /// Keys to greet peers with that did not answer to the first one: they may have been away in a rotation.
+        var greetings: [NodeID: MeshKeyFingerprint] = [:]
+    }
+    private let access: Mutex<Access>
     private let keys = Atomic<UInt64>(16)
 
     init(
@@ -24,65 +37,34 @@ final class ExchangeShared: Sendable {
         (self.configuration, self.identity, self.handler) = (configuration, identity, handler)
         (self.pool, self.logger) = (pool, logger)
         isOpen = keys == nil
-        ring = keys ?? Handshake.openRing!
+        access = Mutex(Access(ring: keys ?? Handshake.openRing!))
         gate = AcceptGate(configuration)
+        sendLimit = BulkLimit(bitsPerSecond: configuration.limits.send)
+        receiveLimit = BulkLimit(bitsPerSecond: configuration.limits.receive)
     }
+
+    var ring: MeshKeyRing { access.withLock { $0.ring } }
+    func setRing(_ ring: MeshKeyRing) { access.withLock { $0.ring = ring } }
+    func greeting(for peer: NodeID) -> MeshKeyFingerprint? { access.withLock { $0.greetings[peer] } }
+
+    /// The peer did not answer a greeting: the next one is made with the next key of the ring.
+    func noteUnanswered(_ peer: NodeID) {
+        access.withLock { access in
+            let keys = access.ring.fingerprints
+            guard keys.count > 1 else { return access.greetings = [:] }
+            let last = access.greetings[peer].flatMap { keys.firstIndex(of: $0) } ?? 0
+            if access.greetings.count >= ExchangeConfiguration.maxCountedPeers { access.greetings = [:] }
+            access.greetings[peer] = keys[(last + 1) % keys.count]
+        }
+    }
+
+    func setMembers(_ members: MemberGate) { access.withLock { $0.members = members } }
+    func refusal(of peer: NodeID) -> MemberGate.Refusal? { access.withLock { $0.members.refusal(of: peer) } }
+    var strangers: StrangerCounters { access.withLock { $0.strangers } }
+    func count(_ change: (inout StrangerCounters) -> Void) { access.withLock { change(&$0.strangers) } }
 
     /// A number for a connection or a request, never used twice.
     func nextKey() -> UInt64 { keys.add(1, ordering: .relaxed).newValue }
-}
-
-/// Counts accepted connections and holds their number down.
-final class AcceptGate: Sendable {
-    private struct Counts {
-        var all = 0
-        var strangers: [[UInt8]: Int] = [:]
-        var peers: [NodeID: Int] = [:]
-    }
-    private let counts = Mutex(Counts())
-    private let limits: (all: Int, strangers: Int, peers: Int)
-
-    init(_ configuration: ExchangeConfiguration) {
-        limits = (configuration.maxConnections, configuration.maxUnauthenticatedPerAddress, configuration.maxConnectionsPerPeer)
-    }
-
-    /// IPv6 hosts own a whole /64.
-    private func group(_ address: NodeAddress) -> [UInt8] {
-        address.isIPv6 && !address.isLoopback ? Array(address.ip.prefix(8)) : address.ip
-    }
-
-    func enter(_ address: NodeAddress) -> Bool {
-        let group = group(address)
-        return counts.withLock { counts in
-            guard counts.all < limits.all, counts.strangers[group, default: 0] < limits.strangers else { return false }
-            counts.all += 1
-            counts.strangers[group, default: 0] += 1
-            return true
-        }
-    }
-
-    /// - Returns: `false` when the peer has too many connections; it still counts as entered until `leave`.
-    func authenticate(_ address: NodeAddress, as peer: NodeID) -> Bool {
-        let group = group(address)
-        return counts.withLock { counts in
-            Self.drop(group, from: &counts.strangers)
-            counts.peers[peer, default: 0] += 1
-            return counts.peers[peer, default: 0] <= limits.peers
-        }
-    }
-
-    func leave(_ address: NodeAddress, peer: NodeID?) {
-        let group = group(address)
-        counts.withLock { counts in
-            counts.all -= 1
-            if let peer { Self.drop(peer, from: &counts.peers) } else { Self.drop(group, from: &counts.strangers) }
-        }
-    }
-
-    private static func drop<K: Hashable>(_ key: K, from counts: inout [K: Int]) {
-        let left = counts[key, default: 0] - 1
-        counts[key] = left > 0 ? left : nil
-    }
 }
 
 /// The figures of every peer.

@@ -13,7 +13,8 @@ final class IOThread: @unchecked Sendable {
         case send(UInt64, PeerRequest, NodeID, NodeAddress, deadline: UInt64, @Sendable (PeerResponse) -> Void)
         case cancel(UInt64)
         case disconnect(NodeID)
-        case adopt(fd: Int32, NodeAddress)
+        case adopt(fd: Int32, NodeAddress, ticket: UInt64)
+        case reviewMembers
         case answer(connection: UInt64, request: UInt32, Reply)
         case stop
     }
@@ -34,6 +35,14 @@ final class IOThread: @unchecked Sendable {
 
     let shared: ExchangeShared
     let scratch = UnsafeMutableRawBufferPointer.allocate(byteCount: ExchangeConfiguration.controlReadBytes, alignment: 64)
+    /// Where sealed bulk bytes are read to; made when there are any.
+    private(set) lazy var sealedScratch = UnsafeMutableRawBufferPointer.allocate(
+        byteCount: ExchangeConfiguration.sealedReadBytes, alignment: 64)
+    private var hasSealedScratch = false
+    var scratchForSealed: UnsafeMutableRawBufferPointer {
+        hasSealedScratch = true
+        return sealedScratch
+    }
     private let inbox = Mutex(Inbox())
     private let epoll: Int32
     private let wakeup: Int32
@@ -45,6 +54,9 @@ final class IOThread: @unchecked Sendable {
     /// Which connection has a request.
     var owners: [UInt64: ClientConnection] = [:]
     private var turns: [Connection] = []
+    /// Connections that the node's own limits hold back, and when they ask again.
+    private var held: [Connection] = []
+    private var releaseAt: UInt64 = .max
     private var listeners: [Listener]
     private let siblings: @Sendable (Int) -> IOThread?
     private var accepted = 0
@@ -70,6 +82,7 @@ final class IOThread: @unchecked Sendable {
 
     deinit {
         scratch.deallocate()
+        if hasSealedScratch { sealedScratch.deallocate() }
         if epoll >= 0 { close(epoll) }
         if wakeup >= 0 { close(wakeup) }
     }
@@ -127,12 +140,29 @@ final class IOThread: @unchecked Sendable {
             acceptAll()
             takeCommands()
             if now >= nextTick { tick() }
+            if now >= releaseAt { releaseHeld() }
             runTurns()
             // What handlers answered at once goes out without another look at epoll.
             takeCommands()
             runTurns()
         }
         end()
+    }
+
+    /// Lets the connection ask again a little later.
+    func hold(_ connection: Connection) {
+        held.append(connection)
+        releaseAt = min(releaseAt, now + BulkLimit.pause)
+    }
+
+    private func releaseHeld() {
+        let round = held
+        held.removeAll(keepingCapacity: true)
+        releaseAt = .max
+        for connection in round {
+            (connection.isSendHeld, connection.isReceiveHeld) = (false, false)
+            if connection.hasWork { enqueue(connection) }
+        }
     }
 
     private func runTurns() {
@@ -154,7 +184,8 @@ final class IOThread: @unchecked Sendable {
         guard mayRest else { return 0 }
         guard !connections.isEmpty || listeners.contains(where: \.hasMore) else { return -1 }
         now = Socket.now()
-        return nextTick <= now ? 0 : Int32(clamping: (nextTick - now) / 1_000_000 + 1)
+        let due = min(nextTick, releaseAt)
+        return due <= now ? 0 : Int32(clamping: (due - now) / 1_000_000 + 1)
     }
 
     private func take(_ event: epoll_event) {
@@ -234,13 +265,17 @@ final class IOThread: @unchecked Sendable {
             tickSoon()
         case .cancel(let token): owners[token]?.cancel(token)
         case .disconnect(let peer): clients[peer]?.close(.closed)
-        case .adopt(let fd, let address):
+        case .adopt(let fd, let address, let ticket):
             guard !isStopping else {
-                shared.gate.leave(address, peer: nil)
+                shared.gate.leave(ticket, address, peer: nil)
                 close(fd)
                 return
             }
-            add(ServerConnection(fd: fd, address: address, thread: self))
+            add(ServerConnection(fd: fd, address: address, ticket: ticket, thread: self))
+        case .reviewMembers:
+            for connection in Array(connections.values) {
+                if let peer = connection.provenPeer, shared.refusal(of: peer) != nil { connection.close(.closed) }
+            }
         case .answer(let key, let request, let reply):
             guard let connection = connections[key] as? ServerConnection else { return reply.dispose() }
             connection.answer(request, reply)
@@ -250,6 +285,7 @@ final class IOThread: @unchecked Sendable {
 
     private func connection(to peer: NodeID, _ address: NodeAddress) -> Result<ClientConnection, PeerError> {
         if let known = clients[peer] { return .success(known) }
+        if let refusal = shared.refusal(of: peer) { return .failure(.connectFailed("\(peer) is no member: \(refusal)")) }
         guard !shared.isOpen || address.isLoopback else {
             return .failure(.connectFailed("\(address): without mesh.keyFile this node talks on loopback only"))
         }
@@ -295,14 +331,17 @@ final class IOThread: @unchecked Sendable {
                     return true
                 }
             }
-            guard let address = Socket.address(storage), !shared.isOpen || address.isLoopback, shared.gate.enter(address) else {
+            guard let address = Socket.address(storage), !shared.isOpen || address.isLoopback,
+                let ticket = shared.gate.enter(address, now: now)
+            else {
+                shared.count { $0.crowded += 1 }
                 close(fd)
                 continue
             }
             Socket.prepare(fd)
             accepted &+= 1
-            guard let thread = siblings(accepted), thread.post(.adopt(fd: fd, address)) else {
-                shared.gate.leave(address, peer: nil)
+            guard let thread = siblings(accepted), thread.post(.adopt(fd: fd, address, ticket: ticket)) else {
+                shared.gate.leave(ticket, address, peer: nil)
                 close(fd)
                 continue
             }
@@ -322,6 +361,7 @@ final class IOThread: @unchecked Sendable {
         for listener in listeners { close(listener.fd) }
         listeners = []
         turns = []
+        held = []
     }
 }
 

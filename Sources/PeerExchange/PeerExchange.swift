@@ -95,8 +95,27 @@ public final class PeerExchange: Sendable {
     /// Closes the connection dialled to a peer; its requests end with `.failed(.closed)`.
     public func disconnect(_ peer: NodeID) { _ = thread(of: peer)?.post(.disconnect(peer)) }
 
+    /// Other limits from now on.
+    public func setLimits(_ limits: ExchangeLimits) {
+        shared.sendLimit.set(bitsPerSecond: limits.send)
+        shared.receiveLimit.set(bitsPerSecond: limits.receive)
+    }
+
     /// The figures of every peer since the start.
     public var traffic: [NodeID: PeerTraffic] { shared.traffic.snapshot }
+
+    /// What was not let in.
+    public var strangers: StrangerCounters { shared.strangers }
+
+    /// Other mesh keys from now on. Connections made under a key that is gone are closed when they rest, after half a minute at the
+    /// latest. Without effect on a node that has none.
+    public func setRing(_ ring: MeshKeyRing) { if !shared.isOpen { shared.setRing(ring) } }
+
+    /// Who is a member from now on: others are neither dialled nor served, and their connections are closed.
+    public func setGate(_ gate: MemberGate) {
+        shared.setMembers(gate)
+        for thread in threads { _ = thread.post(.reviewMembers) }
+    }
 
     private var threads: [IOThread] {
         state.withLock { if case .running(let threads, _) = $0 { threads } else { [] } }

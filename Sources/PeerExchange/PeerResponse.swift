@@ -34,6 +34,8 @@ public struct PeerTraffic: Hashable, Sendable {
     public var timeouts: UInt64 = 0
     /// Requests that ended with another failure than a cancel of our own.
     public var failures: UInt64 = 0
+    /// Its requests beyond what one peer may ask in a second; they were answered "busy".
+    public var limited: UInt64 = 0
     /// Of the last handshake, network and peer together; `nil` before the first.
     public var roundTrip: Duration?
 }

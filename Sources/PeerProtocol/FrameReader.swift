@@ -39,6 +39,29 @@ public struct FrameReader: Sendable {
     }
 }
 
+extension FrameReader {
+    /// The next sealed piece of bulk bytes, opened into `target`; `nil` when it has not come in whole.
+    mutating func nextBulk(
+        _ cipher: inout SessionCipher, into target: UnsafeMutableRawBufferPointer
+    ) throws(ProtocolViolation) -> Int? {
+        guard buffered >= 2 else { return nil }
+        let header = [buffer[start], buffer[start + 1]]
+        let length = Int(header[0]) << 8 | Int(header[1])
+        let plain = length - SessionCrypto.tagBytes
+        guard plain > 0, plain <= ProtocolLimits.sealedPieceBytes, plain <= target.count, let room = target.baseAddress else {
+            throw ProtocolViolation("a piece of \(length) bytes in bulk data")
+        }
+        guard buffered >= 2 + length else { return nil }
+        let from = start + 2
+        let isOpen = unsafe buffer.withUnsafeBytes { bytes in
+            unsafe cipher.openBulk(UnsafeRawBufferPointer(rebasing: bytes[from..<(from + length)]), header: header, to: room)
+        }
+        guard isOpen else { throw ProtocolViolation("a piece of bulk data that the session key does not open") }
+        start = from + length
+        return plain
+    }
+}
+
 extension SessionCipher {
     /// The next frame of `reader`; `nil` when it has not come in whole.
     public mutating func open(_ reader: inout FrameReader) throws(ProtocolViolation) -> PeerFrame? { try reader.nextFrame(&self) }

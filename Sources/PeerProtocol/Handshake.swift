@@ -27,20 +27,26 @@ public enum HandshakeError: Error, Hashable, Sendable, CustomStringConvertible {
 /// What both ends of the handshake share.
 ///
 /// ```
-/// client → server   mesh-sealed { version u16, ephemeral X25519 key, NodeID, padding }
-/// server → client   mesh-sealed { version u16, ephemeral X25519 key, NodeID, signature over transcript }
+/// client → server   mesh-sealed { version u16, ephemeral X25519 key, NodeID, flags u8, padding }
+/// server → client   mesh-sealed { version u16, ephemeral X25519 key, NodeID, flags u8, signature over transcript, padding }
 /// client → server   proof frame under the session key { signature over transcript }
 /// ```
-/// Both sealed messages have a fixed size and no length in front: to a stranger they are random bytes. Session keys come from the
-/// two ephemeral keys and the transcript, so a mesh key that leaks later opens no old session, and a recorded hello that is played
-/// again yields a session that its player has no key for.
+/// Both sealed messages have the same fixed size and no length in front: to a stranger they are random bytes, and no answer is larger than
+/// its question. The server answers with the mesh key that the client used. Session keys come from the two ephemeral keys and the
+/// transcript, so a mesh key that leaks later opens no old session, and a recorded hello that is played again yields a session that its
+/// player has no key for.
 public enum Handshake {
-    static let helloPlainBytes = 128
+    static let helloPlainBytes = 192
     static let replyPlainBytes = 192
     /// Bytes of the client's message on the wire.
     public static let helloBytes = helloPlainBytes + MeshKeyRing.overhead
     /// Bytes of the server's message on the wire.
     public static let replyBytes = replyPlainBytes + MeshKeyRing.overhead
+
+    /// Bytes at the front of a hello that no two have in common: the seal's nonce.
+    public static let nonceBytes = 24
+    /// Flag of either side: bulk bytes shall travel sealed.
+    static let sealsBulkFlag: UInt8 = 1
 
     static let helloContext = Array("chunkmesh exchange client hello".utf8)
     static let replyContext = Array("chunkmesh exchange server hello".utf8)
@@ -54,11 +60,12 @@ public enum Handshake {
         return Blake2b.hash256(input)
     }
 
-    static func opening(version: UInt16, key: [UInt8], id: NodeID) -> [UInt8] {
+    static func opening(version: UInt16, key: [UInt8], id: NodeID, sealsBulk: Bool) -> [UInt8] {
         var out = WireWriter()
         out.put16(version)
         out.put(key)
         out.put(id.bytes)
+        out.put8(sealsBulk ? sealsBulkFlag : 0)
         return out.bytes
     }
 
@@ -73,15 +80,23 @@ public enum Handshake {
         bytes + [UInt8](repeating: 0, count: max(0, count - bytes.count))
     }
 
-    /// Version, key and id from the front of an opened message.
-    static func parse(_ plain: [UInt8]) throws(HandshakeError) -> (key: [UInt8], id: NodeID, rest: [UInt8]) {
+    /// What stands at the front of an opened message.
+    struct Opening {
+        let key: [UInt8]
+        let id: NodeID
+        let sealsBulk: Bool
+        let rest: [UInt8]
+    }
+
+    static func parse(_ plain: [UInt8]) throws(HandshakeError) -> Opening {
         var reader = WireReader(plain)
         do throws(ProtocolViolation) {
             let version = try reader.take16()
             guard version == ProtocolLimits.version else { throw ProtocolViolation("version") }
             let key = Array(try reader.take(SessionCrypto.keyBytes))
             guard let id = NodeID(try reader.take(32)) else { throw ProtocolViolation("id") }
-            return (key, id, reader.takeRest())
+            let flags = try reader.take8()
+            return Opening(key: key, id: id, sealsBulk: flags & sealsBulkFlag != 0, rest: reader.takeRest())
         } catch {
             throw .version(theirs: plain.count < 2 ? 0 : UInt16(plain[0]) << 8 | UInt16(plain[1]))
         }
@@ -99,6 +114,7 @@ public struct ClientHandshake: Sendable {
     private let identity: NodeIdentity
     private let ring: MeshKeyRing
     private let expected: NodeID?
+    private let sealsBulk: Bool
     private let secret: [UInt8]
     private var state = State.waiting
     /// The bytes to send first.
@@ -107,15 +123,18 @@ public struct ClientHandshake: Sendable {
     /// - Parameters:
     ///   - expected: who shall answer; `nil` takes anybody who holds the mesh key.
     ///   - ephemeralSecret: 32 fresh random bytes, for this connection only.
+    ///   - sealsBulk: whether bulk bytes shall travel sealed; they do when either side says so.
+    ///   - key: of the ring, to greet with; by default the first one.
     ///   - version: another one only in tests.
     public init(
-        identity: NodeIdentity, ring: MeshKeyRing, expected: NodeID?, ephemeralSecret: [UInt8],
-        version: UInt16 = ProtocolLimits.version
+        identity: NodeIdentity, ring: MeshKeyRing, expected: NodeID?, ephemeralSecret: [UInt8], sealsBulk: Bool = false,
+        key: MeshKeyFingerprint? = nil, version: UInt16 = ProtocolLimits.version
     ) {
-        (self.identity, self.ring, self.expected) = (identity, ring, expected)
+        (self.identity, self.ring, self.expected, self.sealsBulk) = (identity, ring, expected, sealsBulk)
         secret = Handshake.padded(Array(ephemeralSecret.prefix(32)), to: 32)
-        let opening = Handshake.opening(version: version, key: SessionCrypto.publicKey(of: secret), id: identity.id)
-        hello = ring.seal(Handshake.padded(opening, to: Handshake.helloPlainBytes), context: Handshake.helloContext)
+        let opening = Handshake.opening(
+            version: version, key: SessionCrypto.publicKey(of: secret), id: identity.id, sealsBulk: sealsBulk)
+        hello = ring.seal(Handshake.padded(opening, to: Handshake.helloPlainBytes), context: Handshake.helloContext, with: key)
     }
 
     /// Takes the server's `Handshake.replyBytes`.
@@ -124,18 +143,23 @@ public struct ClientHandshake: Sendable {
     public mutating func receive(_ reply: [UInt8]) throws(HandshakeError) -> (session: SessionKeys, proof: [UInt8]) {
         guard case .waiting = state else { throw .outOfOrder }
         state = .done
-        guard reply.count == Handshake.replyBytes, let plain = ring.open(reply, context: Handshake.replyContext) else { throw .notOpened }
-        let (key, id, rest) = try Handshake.parse(plain)
+        guard reply.count == Handshake.replyBytes,
+            let (plain, meshKey) = ring.openNamingKey(reply, context: Handshake.replyContext)
+        else { throw .notOpened }
+        let theirs = try Handshake.parse(plain)
+        let (key, id) = (theirs.key, theirs.id)
         if let expected, expected != id { throw .wrongIdentity(expected: expected, found: id) }
-        let opening = Handshake.opening(version: ProtocolLimits.version, key: key, id: id)
+        let opening = Handshake.opening(version: ProtocolLimits.version, key: key, id: id, sealsBulk: theirs.sealsBulk)
         let asked = Handshake.hash("server proof", [hello, opening])
-        guard NodeIdentity.verify(Array(rest.prefix(PeerFrame.signatureBytes)), of: asked.bytes, by: id) else { throw .badSignature }
+        guard NodeIdentity.verify(Array(theirs.rest.prefix(PeerFrame.signatureBytes)), of: asked.bytes, by: id) else { throw .badSignature }
         guard let shared = SessionCrypto.agree(secret: secret, with: key) else { throw .weakKey }
         let transcript = Handshake.hash("transcript", [hello, opening, reply])
         var keys = Handshake.keys(shared: shared, transcript: transcript)
         let signature = identity.sign(Handshake.hash("client proof", [transcript.bytes]).bytes)
         let proof = keys.client.seal(.proof(signature))
-        return (SessionKeys(sending: keys.client, receiving: keys.server, peer: id), proof)
+        let session = SessionKeys(
+            sending: keys.client, receiving: keys.server, peer: id, sealsBulk: sealsBulk || theirs.sealsBulk, meshKey: meshKey)
+        return (session, proof)
     }
 }
 
@@ -162,12 +186,15 @@ public struct ServerHandshake: Sendable {
 
     private let identity: NodeIdentity
     private let ring: MeshKeyRing
+    private let sealsBulk: Bool
     private let secret: [UInt8]
     private var state = State.waitingForHello
 
-    /// - Parameter ephemeralSecret: 32 fresh random bytes, for this connection only.
-    public init(identity: NodeIdentity, ring: MeshKeyRing, ephemeralSecret: [UInt8]) {
-        (self.identity, self.ring) = (identity, ring)
+    /// - Parameters:
+    ///   - ephemeralSecret: 32 fresh random bytes, for this connection only.
+    ///   - sealsBulk: whether bulk bytes shall travel sealed; they do when either side says so.
+    public init(identity: NodeIdentity, ring: MeshKeyRing, ephemeralSecret: [UInt8], sealsBulk: Bool = false) {
+        (self.identity, self.ring, self.sealsBulk) = (identity, ring, sealsBulk)
         secret = Handshake.padded(Array(ephemeralSecret.prefix(32)), to: 32)
     }
 
@@ -175,27 +202,33 @@ public struct ServerHandshake: Sendable {
     public mutating func receive(_ hello: [UInt8]) -> Step {
         guard case .waitingForHello = state else { return .silence }
         state = .failed
-        guard hello.count == Handshake.helloBytes, let plain = ring.open(hello, context: Handshake.helloContext) else { return .silence }
-        let key: [UInt8]
-        let client: NodeID
+        guard hello.count == Handshake.helloBytes,
+            let (plain, meshKey) = ring.openNamingKey(hello, context: Handshake.helloContext)
+        else { return .silence }
+        let theirs: Handshake.Opening
         do throws(HandshakeError) {
-            (key, client, _) = try Handshake.parse(plain)
+            theirs = try Handshake.parse(plain)
         } catch {
             guard case .version(let theirs) = error else { return .silence }
             let opening = Handshake.opening(
-                version: ProtocolLimits.version, key: [UInt8](repeating: 0, count: SessionCrypto.keyBytes), id: identity.id)
-            let reply = ring.seal(Handshake.padded(opening, to: Handshake.replyPlainBytes), context: Handshake.replyContext)
+                version: ProtocolLimits.version, key: [UInt8](repeating: 0, count: SessionCrypto.keyBytes), id: identity.id,
+                sealsBulk: sealsBulk)
+            let reply = ring.seal(
+                Handshake.padded(opening, to: Handshake.replyPlainBytes), context: Handshake.replyContext, with: meshKey)
             return .otherVersion(reply: reply, theirs: theirs)
         }
-        guard let shared = SessionCrypto.agree(secret: secret, with: key) else { return .silence }
-        let opening = Handshake.opening(version: ProtocolLimits.version, key: SessionCrypto.publicKey(of: secret), id: identity.id)
+        guard let shared = SessionCrypto.agree(secret: secret, with: theirs.key) else { return .silence }
+        let opening = Handshake.opening(
+            version: ProtocolLimits.version, key: SessionCrypto.publicKey(of: secret), id: identity.id, sealsBulk: sealsBulk)
         let signature = identity.sign(Handshake.hash("server proof", [hello, opening]).bytes)
         let reply = ring.seal(
-            Handshake.padded(opening + signature, to: Handshake.replyPlainBytes), context: Handshake.replyContext)
+            Handshake.padded(opening + signature, to: Handshake.replyPlainBytes), context: Handshake.replyContext, with: meshKey)
         let transcript = Handshake.hash("transcript", [hello, opening, reply])
         let keys = Handshake.keys(shared: shared, transcript: transcript)
-        state = .waitingForProof(transcript: transcript, client: client)
-        return .reply(reply, SessionKeys(sending: keys.server, receiving: keys.client, peer: client))
+        state = .waitingForProof(transcript: transcript, client: theirs.id)
+        let session = SessionKeys(
+            sending: keys.server, receiving: keys.client, peer: theirs.id, sealsBulk: sealsBulk || theirs.sealsBulk, meshKey: meshKey)
+        return .reply(reply, session)
     }
 
     /// Takes the client's first frame.

@@ -38,7 +38,8 @@ public struct PeerRequest: Hashable, Sendable {
         }
     }
 
-    var expectsMessage: Bool { if case .message = kind { true } else { false } }
+    /// Answered by a message, not by bulk bytes.
+    public var expectsMessage: Bool { if case .message = kind { true } else { false } }
 }
 
 /// How far a peer shall go for a chunk.

@@ -3,9 +3,11 @@ internal import ChunkModel
 /// Sizes, counts and times that both ends of an exchange connection hold each other to.
 public enum ProtocolLimits {
     /// Version spoken; another one is refused with a clear line in the log of both ends.
-    public static let version: UInt16 = 1
+    public static let version: UInt16 = 2
     /// Bytes of message payload in one frame; a longer message goes out in several.
     public static let messagePieceBytes = 60 * 1024
+    /// Plain bytes of one piece of bulk data where it is sealed.
+    public static let sealedPieceBytes = 60 * 1024
     /// Bytes of a whole message. A longer one is refused by the sender and is a protocol violation for the receiver.
     public static let maxMessageBytes = 4 * 1024 * 1024
     /// Bytes of one piece of an flist file. A request for more is a protocol violation.

@@ -58,6 +58,12 @@ public struct SessionCipher: Sendable {
         return header + SessionCrypto.seal(plain, header: header, counter: counter, key: key)
     }
 
+    /// What the next seal or opening takes: the nonce, which is used up, and the key.
+    mutating func takeNonce() -> (nonce: [UInt8], key: [UInt8]) {
+        defer { counter &+= 1 }
+        return (SessionCrypto.nonce(counter), key)
+    }
+
     mutating func open(_ sealed: [UInt8], header: [UInt8]) -> [UInt8]? {
         defer { counter &+= 1 }
         return SessionCrypto.open(sealed, header: header, counter: counter, key: key)
@@ -69,4 +75,8 @@ public struct SessionKeys: Sendable {
     public var sending: SessionCipher
     public var receiving: SessionCipher
     public let peer: NodeID
+    /// Bulk bytes travel sealed (`SealedBulk`), since one of the two nodes wants it.
+    public let sealsBulk: Bool
+    /// The mesh key that the handshake was made with.
+    public let meshKey: MeshKeyFingerprint
 }

@@ -32,7 +32,7 @@ public final class CurlMulti: Sendable {
         let id = worker.nextID()
         let result = await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
-                worker.submit(CurlTransfer(id: id, request: request, continuation: continuation))
+                worker.submit(CurlTransfer(id: id, request: request, urgency: FetchUrgency.current, continuation: continuation))
             }
         } onCancel: {
             worker.cancel(id)

@@ -21,7 +21,19 @@ final class CurlTransfer: @unchecked Sendable {
 
     let id: UInt64
     let request: CurlRequest
+    private let urgency: FetchUrgency?
     private(set) var isPaused = false
+    /// Of its paused time: since when, until `resume`, and all before that.
+    private(set) var pausedAt = ContinuousClock.now
+    private var pausedTime: Duration = .zero
+    private var began = ContinuousClock.now
+    /// When bytes came last, or could have come again after a pause.
+    private var heardAt = ContinuousClock.now
+    private var checksStall = false
+    /// Takes what comes next although it is held back.
+    private var mayTakeSip = false
+    /// The socket that it was sent on, once it was.
+    private(set) var socket: Int32?
     private var continuation: CheckedContinuation<Result<CurlResponse, TransferFailure>, Never>?
     private var handle: CurlHandle?
     private var worker: CurlWorker?
@@ -32,8 +44,20 @@ final class CurlTransfer: @unchecked Sendable {
     private var otherBody: [UInt8] = []
     private var headerBytes = 0
 
-    init(id: UInt64, request: CurlRequest, continuation: CheckedContinuation<Result<CurlResponse, TransferFailure>, Never>) {
-        (self.id, self.request, self.continuation) = (id, request, continuation)
+    init(
+        id: UInt64, request: CurlRequest, urgency: FetchUrgency? = nil,
+        continuation: CheckedContinuation<Result<CurlResponse, TransferFailure>, Never>
+    ) {
+        (self.id, self.request, self.urgency, self.continuation) = (id, request, urgency, continuation)
+    }
+
+    /// Of the request, or of those who have come to wait for it since.
+    var priority: FetchPriority { max(request.priority, urgency?.priority ?? request.priority) }
+
+    /// The request goes out on the connection with this port of ours.
+    func isSent(fromPort port: UInt16) {
+        socket = worker?.sockets.socket(ofPort: port)
+        if let socket { worker?.sockets.begin(socket, isUrgent: priority == .foreground) }
     }
 
     func finish(_ result: Result<CurlResponse, TransferFailure>) {
@@ -52,6 +76,9 @@ final class CurlTransfer: @unchecked Sendable {
         let easy = handle.easy
         let me = Unmanaged.passUnretained(self).toOpaque()
         let limits = request.limits
+        began = .now
+        heardAt = began
+        checksStall = worker.rate.isLimited
         _ = chunkmesh_curl_set_string(easy, CURLOPT_URL, request.url)
         _ = chunkmesh_curl_set_string(easy, CURLOPT_USERAGENT, Self.userAgent)
         _ = chunkmesh_curl_set_string(easy, CURLOPT_PROTOCOLS_STR, "http,https")
@@ -69,14 +96,15 @@ final class CurlTransfer: @unchecked Sendable {
             guard let user else { return 0 }
             return Unmanaged<CurlTransfer>.fromOpaque(user).takeUnretainedValue().receiveHeader(size * count)
         }
+        worker.sockets.prepare(easy, me)
         let longs: [(CURLoption, Int)] = [
             (CURLOPT_NOSIGNAL, 1),
             (CURLOPT_FOLLOWLOCATION, followsRedirects ? 1 : 0),
             (CURLOPT_MAXREDIRS, Self.maxRedirects),
             (CURLOPT_CONNECTTIMEOUT_MS, max(1, limits.connect.milliseconds)),
-            (CURLOPT_TIMEOUT_MS, max(1, limits.total.milliseconds)),
             (CURLOPT_LOW_SPEED_LIMIT, max(1, limits.lowSpeedBytes)),
-            (CURLOPT_LOW_SPEED_TIME, max(1, limits.lowSpeedTime.milliseconds / 1_000)),
+            // Of a rate of our own libcurl knows nothing: then this file looks itself.
+            (CURLOPT_LOW_SPEED_TIME, checksStall ? 0 : max(1, limits.lowSpeedTime.milliseconds / 1_000)),
             (CURLOPT_BUFFERSIZE, Self.receiveBytes),
             (CURLOPT_HTTP_VERSION, Int(CURL_HTTP_VERSION_2TLS)),
             // Rather wait for the first handshake and share its connection than open one for each stream.
@@ -152,6 +180,8 @@ final class CurlTransfer: @unchecked Sendable {
             $0.connections += connections
             $0.headerBytes += headers
         }
+        let opening = LineCost.connectionBytes + (request.url.hasPrefix("https:") ? LineCost.handshakeBytes : 0)
+        worker?.rate.add(LineCost.stream(headers) + connections * opening)
         self.handle = nil
         worker = nil
         isPaused = false
@@ -161,18 +191,39 @@ final class CurlTransfer: @unchecked Sendable {
         return handle
     }
 
-    func resume() {
+    /// - Parameter sip: take what comes next, whoever comes first.
+    func resume(sip: Bool = false) {
         guard let handle, isPaused else { return }
+        let now = ContinuousClock.now
         isPaused = false
+        pausedTime += now - pausedAt
+        heardAt = now
+        mayTakeSip = sip
         curl_easy_pause(handle.easy, 0)
+    }
+
+    private func pause() -> Int {
+        isPaused = true
+        pausedAt = .now
+        return Int(CURL_WRITEFUNC_PAUSE)
+    }
+
+    /// Why it takes too long, not counting the time in which it was held back here; `nil` when it does not.
+    func overdue(now: ContinuousClock.Instant) -> TransferFailure? {
+        guard !isPaused else { return nil }
+        let limits = request.limits
+        if now - began - pausedTime > limits.total {
+            return TransferFailure(kind: .timeout, retryable: true, line: "timed out: not done within \(limits.total.spoken)")
+        }
+        guard checksStall, now - heardAt > limits.lowSpeedTime else { return nil }
+        return TransferFailure(kind: .timeout, retryable: true, line: "timed out: nothing came for \(limits.lowSpeedTime.spoken)")
     }
 
     private func receive(_ bytes: UnsafeRawBufferPointer) -> Int {
         guard let worker else { return 0 }
-        if worker.rate.delay() > .zero {
-            isPaused = true
-            return Int(CURL_WRITEFUNC_PAUSE)
-        }
+        if !mayTakeSip, worker.rate.wait(priority) != .no { return pause() }
+        mayTakeSip = false
+        heardAt = .now
         worker.rate.charge(bytes.count)
         counters?.add { $0.bodyBytes += bytes.count }
         guard number(CURLINFO_RESPONSE_CODE) == 200 else {

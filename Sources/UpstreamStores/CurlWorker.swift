@@ -13,6 +13,8 @@ final class CurlWorker: @unchecked Sendable {
     static let idleConnections = 32
     /// Milliseconds that the thread sleeps when libcurl has no timer of its own and nobody wakes it.
     static let idlePoll = 30_000
+    /// The same while transfers run, whose time is looked at then.
+    static let busyPoll = 1_000
 
     private struct Inbox {
         var arrived: [CurlTransfer] = []
@@ -25,6 +27,7 @@ final class CurlWorker: @unchecked Sendable {
     private let multi: UnsafeMutableRawPointer
     let rate: ReceiveRate
     let counters: UpstreamCounters
+    let sockets = CurlSockets()
     // On the thread:
     private var running: [UInt64: CurlTransfer] = [:]
     private var idle: [CurlHandle] = []
@@ -51,6 +54,7 @@ final class CurlWorker: @unchecked Sendable {
     }
 
     func start() {
+        rate.observe { [weak self] in self?.wake() }
         precondition(BlockingThreads.startThread { [self] in run() }, "the system grants no thread")
     }
 
@@ -82,6 +86,8 @@ final class CurlWorker: @unchecked Sendable {
         inbox.withLock { _ = $0.cancelled.remove(id) }
     }
 
+    private func wake() { curl_multi_wakeup(multi) }
+
     func stop() {
         inbox.withLock { $0.stopping = true }
         curl_multi_wakeup(multi)
@@ -94,9 +100,11 @@ final class CurlWorker: @unchecked Sendable {
             var active: Int32 = 0
             curl_multi_perform(multi, &active)
             collectFinished()
+            endOverdue()
             let pause = resumePaused()
+            let look = sockets.adjust(Array(running.values))
             var ready: Int32 = 0
-            curl_multi_poll(multi, nil, 0, Int32(min(pause, Self.idlePoll)), &ready)
+            curl_multi_poll(multi, nil, 0, Int32(min(pause, look, running.isEmpty ? Self.idlePoll : Self.busyPoll)), &ready)
         }
         for transfer in running.values { end(transfer, .failure(.stopped)) }
     }
@@ -153,6 +161,13 @@ final class CurlWorker: @unchecked Sendable {
         }
     }
 
+    private func endOverdue() {
+        let now = ContinuousClock.now
+        for transfer in Array(running.values) {
+            if let failure = transfer.overdue(now: now) { end(transfer, .failure(failure)) }
+        }
+    }
+
     private func end(_ transfer: CurlTransfer, _ result: Result<CurlResponse, TransferFailure>) {
         running[transfer.id] = nil
         if let handle = transfer.detach() {
@@ -174,15 +189,18 @@ final class CurlWorker: @unchecked Sendable {
     ///
     /// - Returns: milliseconds until the next ones may.
     private func resumePaused() -> Int {
-        let paused = running.values.filter(\.isPaused).sorted {
-            ($1.request.priority, $0.id) < ($0.request.priority, $1.id)
-        }
+        let paused = running.values.filter(\.isPaused).sorted { ($1.priority, $0.id) < ($0.priority, $1.id) }
+        let now = ContinuousClock.now
+        var soonest = Self.idlePoll
         for transfer in paused {
-            let delay = rate.delay()
-            guard delay <= .zero else { return max(1, delay.milliseconds) }
-            transfer.resume()
+            switch rate.wait(transfer.priority) {
+            case .no: transfer.resume()
+            case .rate(let delay): return min(soonest, max(1, delay.milliseconds))
+            case .held where now - transfer.pausedAt >= ReceiveRate.heldSip: transfer.resume(sip: true)
+            case .held: soonest = min(soonest, ReceiveRate.heldLook.milliseconds)
+            }
         }
-        return running.values.contains(where: \.isPaused) ? 1 : Self.idlePoll
+        return running.values.contains { $0.isPaused && rate.wait($0.priority) == .no } ? 1 : soonest
     }
 }
 

@@ -10,13 +10,16 @@ public final class DirUpstream: UpstreamStore {
     public var label: String { gate.label }
     private let directories: [String]
     private let gate: UpstreamGate
+    private let rate: ReceiveRate
     private let readers = BlockingThreads(count: threads)
 
     /// - Parameters:
     ///   - url: `dir:///absolute/path`. The directory need not exist yet.
     ///   - gate: of this upstream, whose label is the URL.
+    ///   - rate: a directory may lie behind the line too; what is read counts.
     /// - Throws: `.unusable` for anything else.
-    init(url: String, gate: UpstreamGate) throws(UpstreamError) {
+    init(url: String, gate: UpstreamGate, rate: ReceiveRate = ReceiveRate()) throws(UpstreamError) {
+        self.rate = rate
         directories = try Self.paths(of: url)
         self.gate = gate
     }
@@ -35,12 +38,13 @@ public final class DirUpstream: UpstreamStore {
     }
 
     public func fetch(_ id: ChunkID, priority: FetchPriority, pool: ChunkBufferPool) async throws(UpstreamError) -> ChunkBuffer {
-        try await gate.run(priority) { () async throws(AttemptFailure) in try await attempt(id, pool) }
+        try await gate.run(priority) { () async throws(AttemptFailure) in try await attempt(id, priority, pool) }
     }
 
     /// A directory that fails costs nothing to ask again: it never rests.
-    private func attempt(_ id: ChunkID, _ pool: ChunkBufferPool) async throws(AttemptFailure) -> ChunkBuffer {
+    private func attempt(_ id: ChunkID, _ priority: FetchPriority, _ pool: ChunkBufferPool) async throws(AttemptFailure) -> ChunkBuffer {
         let counters = gate.counters
+        do { try await rate.ready(priority) } catch { throw AttemptFailure(.cancelled) }
         let read = await readers.run { [directories, label] in
             let result = Result { () throws(UpstreamError) in try Self.read(id, below: directories, label: label, pool: pool) }
             switch result {
@@ -55,7 +59,9 @@ public final class DirUpstream: UpstreamStore {
             return result
         }
         switch read {
-        case .success(let buffer): return buffer
+        case .success(let buffer):
+            rate.add(buffer.count)
+            return buffer
         case .failure(let error): throw AttemptFailure(error)
         }
     }

@@ -64,7 +64,7 @@ extension StoreOpener {
 
     func makeStore(_ opening: Opening, _ gate: UpstreamGate) throws(UpstreamError) -> any UpstreamStore {
         switch opening {
-        case .directory(let url): try DirUpstream(url: url, gate: gate)
+        case .directory(let url): try DirUpstream(url: url, gate: gate, rate: curl.rate)
         case .http(let url): HTTPUpstream(url: url, curl: curl, transfer: limits.transfer, credentials: credentials, gate: gate)
         case .s3(let url): S3Upstream(url: url, curl: curl, transfer: limits.transfer, credentials: credentials, gate: gate)
         case .server(let url): BlockServerUpstream(url: url, curl: curl, transfer: limits.transfer, credentials: credentials, gate: gate)

@@ -11,8 +11,8 @@ struct Chunkmesh: AsyncParsableCommand {
             CHUNKMESH_API, else at its default socket.
             """, version: Version.text,
         subcommands: [
-            Prefetch.self, StatusCommand.self, StatsCommand.self, PeersCommand.self, List.self, Stat.self, Cat.self, Get.self, Pin.self,
-            Unpin.self, Unkeep.self, Forget.self, Cache.self, Key.self, FlistCommand.self, Hub.self,
+            Prefetch.self, StatusCommand.self, StatsCommand.self, PeersCommand.self, LineCommand.self, List.self, Stat.self, Cat.self,
+            Get.self, Pin.self, Unpin.self, Unkeep.self, Forget.self, Cache.self, Key.self, FlistCommand.self, Hub.self,
         ])
 }
 

@@ -66,9 +66,12 @@ enum Bench {
         return logger
     }
 
-    static func serve(directory: String, port: Int) throws {
+    /// - Parameter seals: bulk bytes travel sealed, as with mesh.sealChunks.
+    static func serve(directory: String, port: Int, seals: Bool) throws {
         var configuration = ExchangeConfiguration(listen: [NodeAddress(ip: [127, 0, 0, 1], port: UInt16(clamping: port))!])
         configuration.threads = 1
+        configuration.sealsBulk = seals
+        configuration.chunksPerSecond = 1_000_000
         let exchange = PeerExchange(
             configuration: configuration, identity: serverIdentity, keys: keys, handler: FileHandler(directory: directory),
             pool: ChunkBufferPool(), logger: logger())

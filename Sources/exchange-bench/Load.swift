@@ -63,8 +63,14 @@ enum Load {
             switch frame {
             case .pending: continue
             case .data(_, let length):
-                let first = session.reader.take(upTo: Int(length)).count
-                session.left = Int(length) - first
+                var onWire = Int(length)
+                if session.keys.sealsBulk {
+                    // Not opened: the client shall be as cheap as without.
+                    session.keys.receiving.skipBulk(of: onWire)
+                    onWire += SessionCipher.bulkPieces(of: onWire) * SessionCipher.bulkOverhead
+                }
+                let first = session.reader.take(upTo: onWire).count
+                session.left = onWire - first
                 return first
             default: throw BenchError("the server answered \(frame)")
             }

@@ -3,7 +3,7 @@ internal import Glibc
 // exchange-bench: what the exchange costs, beside what it is compared with. `scripts/bench-exchange` runs it and prints ratios.
 //
 //   exchange-bench make DIR COUNT BYTES              files of random bytes, named by their chunk id
-//   exchange-bench serve DIR PORT                    serves them by id, one I/O thread, until it gets SIGTERM
+//   exchange-bench serve DIR PORT [--seal]           serves them by id, one I/O thread, until it gets SIGTERM; --seal seals chunk bytes
 //   exchange-bench load HOST PORT DIR [--conns 8] [--seconds 5] [--discard]
 //                                                    asks for random chunks; --discard does not copy their bytes out of the kernel
 //   exchange-bench load-http …                       the same client over HTTP, for nginx
@@ -16,7 +16,7 @@ let arguments = BenchArguments(Array(CommandLine.arguments.dropFirst()))
 do {
     switch arguments.command {
     case "make": try Bench.make(directory: arguments.word(1), count: arguments.number(2), bytes: arguments.number(3))
-    case "serve": try Bench.serve(directory: arguments.word(1), port: arguments.number(2))
+    case "serve": try Bench.serve(directory: arguments.word(1), port: arguments.number(2), seals: arguments.has("--seal"))
     case "load":
         try Load.run(
             port: arguments.number(2), names: Bench.names(in: arguments.word(3)), connections: arguments.option("--conns", 8),

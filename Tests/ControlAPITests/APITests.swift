@@ -64,9 +64,27 @@ final class ScriptedNode: NodeControl {
         return [0x75, 0xfe, 0x0a]
     }
     func chunk(_ flist: String, id: ChunkID) async throws(NodeError) -> Chunk { throw .notFound("no chunk") }
+    func line() async -> Line {
+        Line(
+            state: "open", reason: nil, until: nil, bitsPerSecond: 8_000_000, shareBitsPerSecond: 1_000_000, monthBytes: 5, dayBytes: 4,
+            monthlyCap: 6, nodeBytes: 3, nodes: [])
+    }
+    func setLine(_ request: LineRequest) async throws(NodeError) -> Line {
+        guard request.action == .pause else { throw .badRequest("not scripted") }
+        var line = await line()
+        (line.state, line.until) = (request.all == true ? "stopped" : "paused", request.seconds)
+        return line
+    }
     func verifyCache() async throws(NodeError) -> CacheReport { CacheReport(chunks: 1, bytes: 1, removed: [], freedBytes: 0) }
     func collectGarbage() async throws(NodeError) -> CacheReport { try await verifyCache() }
     func metrics() async -> String { "chunkmesh_x 1\n" }
+    func meshKeys() async throws(NodeError) -> MeshKeyList { MeshKeyList(nodes: [], away: [], rotating: "00") }
+    func rotateKeys(_ request: KeyRotation) async throws(NodeError) -> KeyRotationReport {
+        KeyRotationReport(key: "00", steps: [], away: [], done: true, problem: nil)
+    }
+    func revoked() async throws(NodeError) -> NodeRevocations { NodeRevocations(revoked: []) }
+    func revoke(_ revocation: NodeRevocation) async throws(NodeError) -> NodeRevocations { NodeRevocations(revoked: [revocation]) }
+    func restore(_ node: String) async throws(NodeError) -> NodeRevocations { throw .notFound("not revoked") }
     func notReady() async -> String? { isReady.load(ordering: .relaxed) ? nil : "opening" }
 }
 

@@ -39,7 +39,7 @@ import Testing
                 case .failPeers(let id, _): (peers[id], relayed[id]) = (nil, nil)
                 case .fail(let id, _): (local[id], peers[id], relayed[id]) = (nil, nil, nil)
                 case .dropStaleClaim(let node, let id): stage.mesh.holders[id]?.removeAll { $0 == node }
-                case .suspect: break
+                case .suspect, .hastenUpstream: break
                 }
             }
         }
@@ -207,7 +207,7 @@ import Testing
                         waiting[from] = nil
                         answers.append((from, edge.tag, .upstreamFailed))
                     }
-                case .dropStaleClaim, .suspect: break
+                case .dropStaleClaim, .suspect, .hastenUpstream: break
                 }
             }
         }

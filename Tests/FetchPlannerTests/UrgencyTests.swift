@@ -5,7 +5,7 @@ import Testing
 
 @Suite struct UrgencyTests {
     @Test func `upstream places are kept, and the most urgent and oldest want gets the next one`() {
-        var stage = Stage(others: 0, places: 2)
+        var stage = Stage(others: 0, places: 2) { $0.foregroundUpstreams = 0 }
         let ids = someChunks(6)
         let begun = ids[..<5].flatMap { stage.want($0) } + stage.want(ids[5], .foreground)
         #expect(begun.compactMap(\.fetched) == [ids[0], ids[1]])
@@ -16,6 +16,33 @@ import Testing
         #expect(stage.arrived(ids[5]).compactMap(\.fetched) == [ids[2]])
         #expect(stage.planner.upstreamCount == 2)
         #expect(stage.planner.setUpstreamPlaces(3, now: stage.now, view: stage.mesh).compactMap(\.fetched) == [ids[3]])
+    }
+
+    @Test func `a read does not stand behind prefetches at upstream, and makes one that is under way urgent`() {
+        var stage = Stage(others: 0, places: 1) { $0.foregroundUpstreams = 2 }
+        let ids = someChunks(6)
+        #expect(ids[..<2].flatMap { stage.want($0) }.compactMap(\.fetched) == [ids[0]])
+        #expect(ids[2..<5].flatMap { stage.want($0, .foreground) }.compactMap(\.fetched) == [ids[2], ids[3]])
+        #expect(stage.want(ids[0], .foreground) == [.hastenUpstream(ids[0])])
+        // Those beyond the places are for readers only.
+        #expect(stage.arrived(ids[2]).compactMap(\.fetched) == [ids[4]])
+        #expect(stage.arrived(ids[3]).compactMap(\.fetched).isEmpty)
+        #expect(stage.arrived(ids[4]).compactMap(\.fetched).isEmpty)
+        #expect(stage.arrived(ids[0]).compactMap(\.fetched) == [ids[1]])
+    }
+
+    @Test func `a line that is open for readers lets prefetches wait, and a closed one tells readers why`() {
+        var stage = Stage(others: 0, places: 2)
+        let ids = someChunks(6)
+        #expect(stage.planner.setLineGate(.readsOnly, now: stage.now, view: stage.mesh).isEmpty)
+        #expect(stage.want(ids[0]).isEmpty)
+        #expect(stage.want(ids[1], .foreground).compactMap(\.fetched) == [ids[1]])
+        #expect(stage.planner.setLineGate(.closed("shut"), now: stage.now, view: stage.mesh).isEmpty)
+        #expect(stage.want(ids[2], .foreground) == [.fail(ids[2], .unreachable("shut"))])
+        // One that waits as a prefetch is told to its reader too.
+        #expect(stage.want(ids[0], .foreground) == [.fail(ids[0], .unreachable("shut"))])
+        #expect(stage.want(ids[3]).isEmpty)
+        #expect(stage.planner.setLineGate(.open, now: stage.now, view: stage.mesh).compactMap(\.fetched) == [ids[3]])
     }
 
     @Test func `a foreground read overtakes those in line at a holder`() {

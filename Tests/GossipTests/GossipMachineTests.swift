@@ -55,7 +55,7 @@ import Testing
     @Test func anotherProtocolVersionIsCountedAndDropped() {
         var machine = pair()
         var bytes = machine.announcement()
-        bytes[0] = 99
+        bytes[0] = GossipMachine.wireVersion + 1
         let out = machine.receive(bytes, from: Self.address(3), now: 2)
         #expect(out.isEmpty)
         #expect(machine.counters.otherVersion == 1)

@@ -12,16 +12,18 @@ import Testing
     let flist = FlistDigest(Bytes32([UInt8](repeating: 9, count: 32))!)
 
     func node(
-        _ name: String, key: [UInt8]?, seeds: [String] = [], multicast: UInt16? = nil, sendState: GossipTransport.SendState? = nil
+        _ name: String, key: [UInt8]?, seeds: [String] = [], multicast: UInt16? = nil, perSecond: Int = 4_000,
+        sendState: GossipTransport.SendState? = nil
     ) throws -> GossipTransport {
         var configuration = GossipTransportConfiguration(listen: NodeAddress("127.0.0.1:0")!)
         configuration.seeds = seeds
         configuration.multicast = multicast != nil
         configuration.multicastPort = multicast ?? 0
+        configuration.datagramsPerSecond = perSecond
         var logger = Logger(label: name)
         logger.logLevel = .error
         return try GossipTransport(
-            configuration: configuration, id: NodeIdentity.random().id, name: name, site: "lab", incarnation: 1_700_000_000,
+            configuration: configuration, identity: NodeIdentity.random(), name: name, site: "lab", incarnation: 1_700_000_000,
             ring: key.flatMap { MeshKeyRing(keys: [$0]) }, logger: logger, sendState: sendState)
     }
 
@@ -112,14 +114,15 @@ import Testing
     }
 
     @Test func withoutAKeyOnlyLoopbackWillDo() async throws {
-        let id = NodeIdentity.random().id
+        let identity = NodeIdentity.random()
         let open = GossipTransportConfiguration(listen: NodeAddress("192.0.2.1:0")!)
         #expect(throws: GossipTransportError.noKeyBeyondLoopback(open.listen)) {
-            try GossipTransport(configuration: open, id: id, name: "n", site: "s", incarnation: 1, ring: nil, logger: Logger(label: "t"))
+            try GossipTransport(
+                configuration: open, identity: identity, name: "n", site: "s", incarnation: 1, ring: nil, logger: Logger(label: "t"))
         }
         let any = GossipTransportConfiguration(listen: NodeAddress("0.0.0.0:0")!)
         let node = try GossipTransport(
-            configuration: any, id: id, name: "n", site: "s", incarnation: 1, ring: nil, logger: Logger(label: "t"))
+            configuration: any, identity: identity, name: "n", site: "s", incarnation: 1, ring: nil, logger: Logger(label: "t"))
         try await running([node]) { #expect(node.localAddress?.isLoopback == true) }
     }
 
@@ -128,7 +131,7 @@ import Testing
         try await running([first]) {
             let taken = try #require(first.localAddress)
             let second = try GossipTransport(
-                configuration: GossipTransportConfiguration(listen: taken), id: NodeIdentity.random().id, name: "n", site: "s",
+                configuration: GossipTransportConfiguration(listen: taken), identity: NodeIdentity.random(), name: "n", site: "s",
                 incarnation: 1,
                 ring: MeshKeyRing(keys: [key]), logger: Logger(label: "t"))
             await #expect(throws: GossipTransportError.self) { try await second.run() }
@@ -144,7 +147,7 @@ import Testing
     @Test func largeStateTravelsByTheStream() async throws {
         let first = try node("n0", key: key)
         try await running([first]) {
-            let send: GossipTransport.SendState = { _, _, request in first.receiveState(request) }
+            let send: GossipTransport.SendState = { _, _, request in first.receiveState(request).reply }
             let second = try node("n1", key: key, seeds: ["127.0.0.1:\(first.localAddress?.port ?? 0)"], sendState: send)
             first.withMachine { machine, _ in
                 machine.publishFlist(flist, chunkCount: 1_000_000)

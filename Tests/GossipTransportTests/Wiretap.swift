@@ -9,8 +9,6 @@ final class Wiretap {
     init() throws {
         let descriptor = socket(AF_INET, Int32(SOCK_DGRAM.rawValue), 0)
         self.descriptor = descriptor
-        var patience = timeval(tv_sec: 2, tv_usec: 0)
-        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
         var local = sockaddr_in()
         local.sin_family = sa_family_t(AF_INET)
         local.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
@@ -39,7 +37,12 @@ final class Wiretap {
     }
 
     /// The next datagram; `nil` after two seconds without one.
-    func receive() -> [UInt8]? {
+    func receive() -> [UInt8]? { receive(within: 2_000) }
+
+    /// - Parameter milliseconds: how long to wait for it.
+    func receive(within milliseconds: Int) -> [UInt8]? {
+        var patience = timeval(tv_sec: milliseconds / 1000, tv_usec: milliseconds % 1000 * 1000)
+        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
         var buffer = [UInt8](repeating: 0, count: 2_048)
         let count = recv(descriptor, &buffer, buffer.count, 0)
         return count > 0 ? Array(buffer.prefix(count)) : nil

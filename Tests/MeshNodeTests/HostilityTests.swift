@@ -96,6 +96,8 @@ extension MeshTests {
                 try await eventually("the fact is known") { !node.node.parts.gossip.nodes(knowing: digest).isEmpty }
                 await #expect(throws: (any Error).self) { try await node.node.open(digest.hex) }
                 #expect(node.node.parts.counters.snapshot.blame[peer.identity.id] == 1)
+                let shown = try #require(await node.node.peers().peers.first { $0.name == "fake" })
+                #expect(shown.verifyFailed == 1 && shown.shunned, "all of a wrong flist came from one node")
                 #expect(node.node.files.path(of: digest) == nil)
                 await peer.stop()
             }

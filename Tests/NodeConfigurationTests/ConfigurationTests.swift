@@ -1,4 +1,5 @@
 import Foundation
+import LineBudget
 import MeshKeys
 import Minisign
 import NodeConfiguration
@@ -37,6 +38,26 @@ import Testing
         #expect(configuration.api.socket == "/srv/c/api.sock" && configuration.api.listen == nil)
     }
 
+    @Test func theLineHasHoursAndAMonth() throws {
+        let configuration = try load(
+            """
+            upstream:
+              maxRate: 4mbit
+              windows: ["mon-fri 22:00-06:00 20mbit", "sat,sun 00:00-24:00 8mbit"]
+              monthlyCap: 50GiB from 15
+            lan: {maxSend: 100mbit, maxReceive: 1gbit, mode: serve}
+            """)
+        let windows = try LineWindows(["mon-fri 22:00-06:00 20mbit", "sat,sun 00:00-24:00 8mbit"])
+        #expect(configuration.upstream.windows == windows)
+        #expect(configuration.upstream.monthlyCap == LineCap(bytes: 50 << 30, firstDay: 15))
+        #expect(
+            configuration.lan.maxSend == 100_000_000 && configuration.lan.maxReceive == 1_000_000_000 && configuration.lan.mode == .serve)
+        // Days are listed with commas, so windows have semicolons between them in a variable.
+        let same = try Configuration.load(
+            file: nil, environment: ["CHUNKMESH_UPSTREAM_WINDOWS": "mon-fri 22:00-06:00 20mbit; sat,sun 00:00-24:00 8mbit"])
+        #expect(same.upstream.windows == windows)
+    }
+
     @Test(arguments: [
         ("node:\n  name: a\n  colour: red\n", ":3: unknown key node.colour"),
         ("cache:\n  maxSize: lots\n", ":2: cache.maxSize takes a size"),
@@ -46,7 +67,12 @@ import Testing
         ("upstream: {urls: ['gopher://h/']}", ":1: upstream.urls takes URLs of stores; gopher://h/: stores of the kind gopher:// are not"),
         ("upstream: {urls: ['s3://a:b/c@h/x']}", "upstream.urls takes URLs of stores; s3://h/x: "),
         ("mesh: {advertise: 0.0.0.0:1}", ":1: mesh.advertise takes a numeric address"),
-        ("upstream: {monthlyCap: 1GB}", ":1: upstream.monthlyCap is not available"),
+        ("upstream: {monthlyCap: 1KB}", ":1: upstream.monthlyCap takes a size such as 20GiB, at least 1048576 bytes"),
+        ("upstream: {monthlyCap: 1GB since 3}", ":1: upstream.monthlyCap takes a size such as 50GiB, or"),
+        ("upstream: {monthlyCap: 1GB from 31}", ":1: upstream.monthlyCap takes a month that begins on day 1 to 28"),
+        ("upstream: {windows: [\"daily 08:00-18:00\"]}", ":1: upstream.windows window \"daily 08:00-18:00\" is not like"),
+        ("lan: {mode: none}", ":1: lan.mode takes both, serve or fetch"),
+        ("lan: {maxSend: 10kbit}", ":1: lan.maxSend takes a rate such as 100mbit, at least 1mbit"),
         ("trust:\n  keys: []\n  requireSigned: true\n", ":3: trust.requireSigned needs trust.keys"),
         ("trust:\n  requireSigned: perhaps\n", ":2: trust.requireSigned takes true or false"),
         (

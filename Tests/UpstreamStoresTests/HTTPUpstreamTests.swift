@@ -283,7 +283,7 @@ private let once = RetryLimits(attempts: 1)
             try await group.waitForAll()
         }
         let seconds = (ContinuousClock.now - start).seconds
-        // 1.2 MB less a quarter of a second's burst.
+        // 1.2 MB and their headers, less a tenth of a second's burst.
         #expect(seconds > 0.75, "\(seconds) s")
     }
 

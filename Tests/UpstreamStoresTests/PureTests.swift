@@ -41,16 +41,34 @@ private let start = ContinuousClock.now
 }
 
 @Suite struct TokenBucketTests {
+    /// Seconds; `nil` for never.
+    private func delay(_ bucket: inout TokenBucket, after seconds: Double) -> Double? {
+        bucket.delay(now: start + .seconds(seconds))?.seconds
+    }
+
     @Test func debtIsPaidOffAtTheRate() {
         var bucket = TokenBucket(bytesPerSecond: 1_000_000, now: start)
-        #expect(bucket.delay(now: start) == .zero)
-        bucket.charge(1_250_000, now: start)
-        let delay = bucket.delay(now: start)
-        #expect(delay > .milliseconds(999) && delay < .milliseconds(1_001))
-        #expect(bucket.delay(now: start + .milliseconds(1_001)) == .zero)
-        // An hour of silence is worth a quarter of a second.
-        bucket.charge(250_000, now: start + .seconds(3_600))
-        #expect(bucket.delay(now: start + .seconds(3_600)) > .zero)
+        let first = delay(&bucket, after: 0)
+        bucket.charge(1_100_000, now: start)
+        let owing = delay(&bucket, after: 0) ?? -1
+        let paid = delay(&bucket, after: 1.001)
+        // An hour of silence is worth a tenth of a second.
+        bucket.charge(100_000, now: start + .seconds(3_600))
+        let later = delay(&bucket, after: 3_600) ?? -1
+        #expect(first == 0 && paid == 0 && later > 0)
+        #expect(owing > 0.999 && owing < 1.001)
+    }
+
+    @Test func anotherRateForgetsNoDebtAndGivesNothingAway() {
+        var bucket = TokenBucket(bytesPerSecond: 1_000_000, now: start)
+        bucket.charge(600_000, now: start)
+        for turn in 1...1_000 { bucket.set(bytesPerSecond: turn.isMultiple(of: 2) ? 1_000_000 : 500_000, now: start) }
+        let owing = delay(&bucket, after: 0) ?? -1
+        bucket.set(bytesPerSecond: 0, now: start)
+        let never = delay(&bucket, after: 3_600)
+        bucket.set(bytesPerSecond: 1_000, now: start + .seconds(3_600))
+        let slow = delay(&bucket, after: 3_600) ?? -1
+        #expect(abs(owing - 0.5) < 0.001 && never == nil && slow > 499)
     }
 }
 

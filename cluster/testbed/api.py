@@ -32,6 +32,20 @@ def get(socket_path: str, path: str, timeout: float = TIMEOUT_SECONDS, headers: 
         connection.close()
 
 
+def post(socket_path: str, path: str, document: dict, timeout: float = 30) -> dict | None:
+    """The answer; None when it is an error or nobody answers in time."""
+    connection = _UnixConnection(socket_path, timeout)
+    try:
+        connection.request("POST", path, json.dumps(document), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        body = answer.read()
+        return json.loads(body) if answer.status < 300 else None
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
 def ready(socket_path: str) -> bool:
     return get(socket_path, "/readyz") is not None
 
@@ -39,6 +53,11 @@ def ready(socket_path: str) -> bool:
 def peers(socket_path: str) -> list[dict]:
     body = get(socket_path, "/v1/peers")
     return json.loads(body)["peers"] if body else []
+
+
+def other_sites(socket_path: str) -> list[dict]:
+    body = get(socket_path, "/v1/peers")
+    return json.loads(body).get("sites", []) if body else []
 
 
 def stats(socket_path: str) -> dict | None:

@@ -24,12 +24,13 @@ VERIFY_SECONDS = 120
 CONFIGURATION = """\
 node:
   name: n{index}
-  site: testbed
+  site: {name}
 mesh:
   keyFile: {key}
   listen: {address}:{port}
   multicast: {multicast}
   seeds: [{seeds}]
+  sites: [{sites}]
 cache:
   dir: {cache}
 api:
@@ -85,7 +86,7 @@ class Node:
 
     def wait_ready(self) -> None: ...
 
-    def wait_joined(self, others: int) -> None: ...
+    def wait_joined(self, others: int, sites: int = 0) -> None: ...
 
     def start_job(self, barrier: int | None = None) -> None:
         raise NotImplementedError
@@ -154,7 +155,7 @@ class DirectNode(Node):
 class MeshNode(Node):
     """A chunkmesh daemon and `chunkmesh prefetch --scope node`."""
 
-    def __init__(self, site: Site, index: int, work: Path, binaries: Binaries, key: Path, seeds: list[int], multicast: bool):
+    def __init__(self, site: Site, index: int, work: Path, binaries: Binaries, key: Path, seeds: list[int], multicast: bool, sites: int = 1):
         super().__init__(site, index, work)
         self.binaries = binaries
         self.socket = str(work / "api.sock")
@@ -167,6 +168,8 @@ class MeshNode(Node):
         self._memory_of_dead = 0
         text = CONFIGURATION.format(
             index=index,
+            name=site_name(index, sites),
+            sites='"*"' if sites > 1 else "",
             key=key,
             address=site.address(index),
             port=MESH_PORT,
@@ -183,6 +186,10 @@ class MeshNode(Node):
         if old not in text:
             raise TestbedError(f"the configuration of n{self.index} has no {old!r}")
         self.configuration.write_text(text.replace(old, new))
+    def extend(self, text: str) -> None:
+        """Adds sections to the configuration of a daemon that does not run yet."""
+        with open(self.configuration, "a") as file:
+            file.write(text)
 
     @property
     def api_url(self) -> str:
@@ -199,11 +206,13 @@ class MeshNode(Node):
     def wait_ready(self) -> None:
         self._wait(self.daemon_ready, DAEMON_READY_SECONDS, "is not ready")
 
-    def wait_joined(self, others: int) -> None:
+    def wait_joined(self, others: int, sites: int = 0) -> None:
         def joined() -> bool:
-            return sum(1 for peer in api.peers(self.socket) if peer["state"] == "alive") >= others
+            if sum(1 for peer in api.peers(self.socket) if peer["state"] == "alive") < others:
+                return False
+            return sites == 0 or sum(1 for site in api.other_sites(self.socket) if site["reachable"]) >= sites
 
-        self._wait(joined, JOIN_SECONDS, f"does not see {others} peers")
+        self._wait(joined, JOIN_SECONDS, f"does not see {others} peers and {sites} other sites")
 
     def _wait(self, condition, seconds: float, complaint: str) -> None:
         deadline = time.monotonic() + seconds
@@ -257,6 +266,10 @@ class MeshNode(Node):
             self._cpu_of_dead, self._memory_of_dead = self.daemon_cpu(), self.peak_memory()
             stop(self.daemon, grace=0)
             self.daemon = None
+
+
+def site_name(index: int, sites: int) -> str:
+    return "testbed" if sites == 1 else f"testbed{index % sites}"
 
 
 def make_key(binaries: Binaries, path: Path) -> Path:

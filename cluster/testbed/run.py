@@ -9,6 +9,7 @@ import time
 
 import faults
 import gossip
+import line
 from session import Session
 from share import Share
 from shell import TestbedError
@@ -26,6 +27,7 @@ def common() -> argparse.ArgumentParser:
     options.add_argument("--ipv6", action="store_true", help="IPv6 on the LAN too (link-local)")
     options.add_argument("--multicast", action=argparse.BooleanOptionalAction, default=True, help="mesh.multicast of the nodes")
     options.add_argument("--seeds", type=int, default=0, metavar="K", help="give the first K nodes to all as mesh.seeds")
+    options.add_argument("--sites", type=int, default=1, metavar="K", help="node i belongs to site i mod K; each may ask any other site")
     options.add_argument(
         "--driver", choices=["chunkmesh", "direct", "libtorrent"], default="chunkmesh", help="direct: curl in every node (share); libtorrent (swarm)"
     )
@@ -56,6 +58,15 @@ def arguments() -> argparse.Namespace:
     swarm.add_argument("--utp", action="store_true", help="libtorrent: uTP instead of TCP")
     swarm.add_argument("--slots", type=int, default=-1, help="libtorrent: unchoke slots, -1: without limit, 0: as it thinks (default -1)")
     swarm.set_defaults(nodes=8, blocks=512, rate="1gbit", lan_rate="200mbit")
+    budget = actions.add_parser("budget", parents=[common()], help="whether upstream.maxRate is kept by the whole site")
+    budget.add_argument("--limit", default="8mbit", help="upstream.maxRate of all nodes (default 8mbit)")
+    budget.add_argument("--seconds", type=float, default=60)
+    budget.add_argument("--kill", action="append", default=[], metavar="I@SECONDS", help="kill a node; it comes back after --back seconds")
+    budget.add_argument("--back", type=float, default=10)
+    budget.add_argument("--late", type=int, default=0, metavar="K", help="the last K nodes start one by one during the run")
+    foreground = actions.add_parser("foreground", parents=[common()], help="what a reader waits while the others prefetch")
+    foreground.add_argument("--samples", type=int, default=40, help="reads on the idle line, and as many during the prefetch")
+    foreground.add_argument("--pause", type=float, default=0.5, help="seconds between two reads during the prefetch")
     idle = actions.add_parser("idle", parents=[common()], help="traffic of nodes that have nothing to do")
     idle.add_argument("--seconds", type=float, default=60)
     detect = actions.add_parser("detect", parents=[common()], help="time until a killed node is known dead to all")
@@ -92,6 +103,9 @@ def perform(options: argparse.Namespace) -> int:
             return scenario(Share(session))
         if options.action == "swarm":
             return scenario(Swarm(session))
+        if options.action in ("budget", "foreground"):
+            print(json.dumps(line.budget(session) if options.action == "budget" else line.foreground(session)))
+            return 0
         print(json.dumps(gossip.idle(session) if options.action == "idle" else gossip.detect(session)))
     return 0
 

@@ -82,7 +82,7 @@ class Session:
         if not seeds and not self.options.multicast and self.site.nodes > 1:
             raise TestbedError("without multicast the nodes need --seeds to find each other")
         for i in self.site.indices:
-            self.nodes[i] = MeshNode(self.site, i, self.work / f"n{i}", self.binaries, key, seeds, self.options.multicast)
+            self.nodes[i] = MeshNode(self.site, i, self.work / f"n{i}", self.binaries, key, seeds, self.options.multicast, self.options.sites)
 
     def start_daemons(self, indices: list[int]) -> None:
         """Starts the daemons and waits until all of them are ready and see each other."""
@@ -91,7 +91,13 @@ class Session:
         for i in indices:
             self.nodes[i].wait_ready()
         for i in indices:
-            self.nodes[i].wait_joined(len(indices) - 1)
+            self.nodes[i].wait_joined(*self.met(i, indices))
+
+    def met(self, index: int, running: list[int]) -> tuple[int, int]:
+        """How many of those running are peers of the node, and how many other sites they make."""
+        sites = self.options.sites
+        others = [i % sites for i in running if i != index]
+        return sum(1 for site in others if site == index % sites), len(set(others) - {index % sites})
 
     def _clean(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

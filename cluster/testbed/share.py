@@ -178,7 +178,8 @@ class Share:
         for i in self.late:
             self.session.nodes[i].wait_ready()
             if not self.options.cold_daemons:
-                self.session.nodes[i].wait_joined(1)
+                own, sites = self.session.met(i, self.early)
+                self.session.nodes[i].wait_joined(min(own, 1), sites)
             self.session.nodes[i].start_job()
         self.kills = []
         self._wait(self.late, start, base)

@@ -143,7 +143,7 @@ final class SwarmNode {
             case .fetchUpstream(let id, _, _):
                 guard let chunk = swarm.chunkIndex[id] else { continue }
                 swarm.fetchUpstream(chunk, for: self)
-            case .cancelUpstream, .dropStaleClaim, .suspect: break
+            case .cancelUpstream, .hastenUpstream, .dropStaleClaim, .suspect: break
             case .failPeers(let id, let failure): tellWaiters(id, failure)
             case .fail(let id, let failure):
                 tellWaiters(id, failure)

@@ -5,7 +5,10 @@ internal import Synchronization
 /// One command on its way. Apart from `isCancelled`, touched on the pool's event loop alone once it was submitted.
 final class ZDBCommand: @unchecked Sendable {
     let request: RESPRequest
-    let priority: FetchPriority
+    private let asked: FetchPriority
+    private let urgency = FetchUrgency.current
+    /// As it was asked for, or more urgent since.
+    var priority: FetchPriority { max(asked, urgency?.priority ?? asked) }
     /// Bytes that the values of the reply may have.
     let replyLimit: Int
     /// Where a long value is received into.
@@ -19,7 +22,7 @@ final class ZDBCommand: @unchecked Sendable {
     var continuation: CheckedContinuation<Result<RESPReply, ZDBFailure>, Never>?
 
     init(_ request: RESPRequest, priority: FetchPriority, replyLimit: Int, buffers: ChunkBufferPool) {
-        (self.request, self.priority, self.replyLimit, self.buffers) = (request, priority, replyLimit, buffers)
+        (self.request, asked, self.replyLimit, self.buffers) = (request, priority, replyLimit, buffers)
     }
 
     var isCancelled: Bool { cancellation.load(ordering: .acquiring) }

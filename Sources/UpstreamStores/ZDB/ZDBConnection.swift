@@ -19,6 +19,8 @@ final class ZDBConnection: ChannelInboundHandler, @unchecked Sendable {
     static let entranceReplyBytes = 1_024
     /// Reads of up to 64 KiB before the rate is looked at again.
     static let readsAtOnce: UInt = 2
+    /// While others come first, it looks this often whether it may read on.
+    static let heldLook: TimeAmount = .milliseconds(20)
 
     private(set) var phase = Phase.entering
     private(set) var inFlight: [ZDBCommand] = []
@@ -150,9 +152,14 @@ final class ZDBConnection: ChannelInboundHandler, @unchecked Sendable {
     /// One read is always under way or waits for the rate, so that the end of the connection is noticed.
     private func readOn(_ channel: any Channel) {
         guard phase != .closed, pause == nil else { return }
-        let wait = pool.rate.delay()
-        guard wait > .zero else { return channel.read() }
-        pause = channel.eventLoop.scheduleTask(in: max(TimeAmount(wait), .milliseconds(1))) { [self] in
+        // Without commands it reads to notice the end: nothing is to come.
+        let wait: TimeAmount
+        switch pool.rate.wait(inFlight.lazy.map(\.priority).max() ?? .foreground) {
+        case .no: return channel.read()
+        case .rate(let time): wait = TimeAmount(time)
+        case .held: wait = Self.heldLook
+        }
+        pause = channel.eventLoop.scheduleTask(in: max(wait, .milliseconds(1))) { [self] in
             pause = nil
             readOn(channel)
         }

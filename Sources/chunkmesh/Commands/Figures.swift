@@ -119,11 +119,13 @@ struct StatsCommand: ParsableCommand {
 
     private func show(_ stats: Stats) {
         Terminal.out("\(Terminal.quoted(stats.name)) at site \(Terminal.quoted(stats.siteName)), up \(Int(stats.uptimeSeconds)) s")
+        Terminal.out("id         \(stats.id)")
         Terminal.out(
             "cache      \(stats.cache.chunks) chunks, \(Terminal.size(stats.cache.bytes)) of \(Terminal.size(stats.cache.maxBytes))")
         Terminal.out(
             "site       egress ratio \(stats.site.egressRatio) (\(Terminal.size(stats.site.upstreamBytes)) pulled by \(stats.site.nodes) nodes for \(Terminal.size(stats.site.uniqueBytes)))"
         )
+        if let line = stats.line { LineCommand.show(line) }
         Terminal.table(
             ["", "LOCAL", "PEERS", "SITES", "UPSTREAM", "TO PEERS", "TO SITES"],
             [
@@ -139,6 +141,10 @@ struct StatsCommand: ParsableCommand {
             ], rightAligned: [1, 2, 3, 4, 5, 6])
         Terminal.out(
             "errors     \(stats.errors.verifyFailed) wrong chunks, \(stats.errors.peerTimeouts) failed requests to peers, \(stats.errors.upstreamErrors) to upstream"
+        )
+        let strangers = stats.strangers
+        Terminal.out(
+            "strangers  \(strangers.foreignDatagrams + strangers.limitedDatagrams + strangers.replayedDatagrams) datagrams and \(strangers.refusedConnections) connections refused, \(strangers.forgedRecords) forged records, \(strangers.notMembers) times no member, \(strangers.floodedDatagrams + strangers.limitedRequests) put off"
         )
         guard !stats.upstreams.isEmpty else { return }
         Terminal.table(
@@ -169,14 +175,14 @@ struct PeersCommand: ParsableCommand {
             return show(peers.sites)
         }
         Terminal.table(
-            ["NAME", "SITE", "ADDRESS", "STATE", "RTT", "CHUNKS", "FROM", "TO", "WRONG"],
+            ["NAME", "SITE", "ADDRESS", "STATE", "RTT", "CHUNKS", "FROM", "TO", "WRONG", "ID"],
             peers.peers.map { peer in
                 [
                     Terminal.quoted(peer.name), Terminal.quoted(peer.site), peer.address,
                     peer.shunned ? "\(peer.state.rawValue), shunned" : peer.state.rawValue,
                     peer.rttMs.map { "\(($0 * 10).rounded() / 10) ms" } ?? "-", "\(peer.chunks)", Terminal.size(peer.bytesFrom),
                     Terminal.size(peer.bytesTo),
-                    "\(peer.verifyFailed)",
+                    "\(peer.verifyFailed)", peer.id,
                 ]
             }, rightAligned: [4, 5, 6, 7, 8])
         show(peers.sites)

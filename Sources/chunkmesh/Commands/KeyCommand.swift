@@ -5,7 +5,8 @@ import Minisign
 
 struct Key: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Makes keys: of a mesh, and to sign flists with.", subcommands: [Generate.self])
+        abstract: "Makes keys, of a mesh and to sign with; changes the key of a running mesh, and shuts nodes out.",
+        subcommands: [Generate.self, ListKeys.self, Rotate.self, Revoke.self])
 
     struct Generate: ParsableCommand {
         static let configuration = CommandConfiguration(

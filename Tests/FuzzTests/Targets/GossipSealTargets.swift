@@ -26,18 +26,18 @@ extension FuzzTarget {
                 let operation = input.byte()
                 now &+= UInt64(operation >> 4) &* 400_000_000
                 let source = NodeAddress(ip: [10, 0, 0, operation], port: 1)!
-                _ = limit.allows(source, now: now)
+                _ = limit.verdict(on: source, now: now)
                 switch operation & 3 {
                 case 0:
-                    fuzzCheck(seal.open(input.piece(), now: now) == .foreign, "bytes without a seal were opened")
+                    fuzzCheck(seal.open(input.piece(), from: source, now: now) == .foreign, "bytes without a seal were opened")
                     limit.noteFailed(source)
                 default:
                     let kind = input.byte() % 4
                     let plain = [kind] + UInt64(input.byte()).littleEndianBytes + input.number(8).littleEndianBytes + input.piece()
                     let sealed = ring.seal(plain, context: DatagramSeal.context)
-                    if case .accept = seal.open(sealed, now: now) {
-                        limit.noteOpened(source, now: now)
-                        if case .accept(let again) = seal.open(sealed, now: now), kind == 0 {
+                    if case .accept(_, let key) = seal.open(sealed, from: source, now: now) {
+                        limit.noteAccepted(source, key: key, now: now)
+                        if case .accept(let again, _) = seal.open(sealed, from: source, now: now), kind == 0 {
                             fuzzCheck(again.isEmpty, "a datagram was opened twice")
                         }
                     }

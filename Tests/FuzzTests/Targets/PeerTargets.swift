@@ -72,7 +72,7 @@ extension FuzzTarget {
         seeds: {
             let opening = Handshake.opening(
                 version: ProtocolLimits.version, key: SessionCrypto.publicKey(of: [UInt8](repeating: 2, count: 32)),
-                id: NodeID(Blake2b.hash256([1])))
+                id: NodeID(Blake2b.hash256([1])), sealsBulk: false)
             return [0, 1, 2].map { [$0] + opening }
         },
         run: { bytes in

@@ -32,7 +32,7 @@ final class FakePeer: PeerRequestHandler {
         configuration.multicast = false
         let exchange = exchange
         gossip = try GossipTransport(
-            configuration: configuration, id: identity.id, name: "fake", site: site, incarnation: 1, ring: ring, logger: logger
+            configuration: configuration, identity: identity, name: "fake", site: site, incarnation: 1, ring: ring, logger: logger
         ) { await exchange.exchangeState($2, with: $0, at: $1) }
         exchange.set(
             PeerExchange(
@@ -67,7 +67,7 @@ final class FakePeer: PeerRequestHandler {
 
     func handle(_ request: PeerRequest, from peer: NodeID, responder: PeerResponder) {
         if case .message(let kind, let payload) = request.kind, kind == MessageKind.state.rawValue {
-            return responder.message(gossip.receiveState(payload, from: gossip.member(peer)?.address))
+            return responder.message(gossip.receiveState(payload, from: gossip.member(peer)?.address).reply)
         }
         if case .chunk(let id, _, _) = request.kind { asked.withLock { $0.append(id) } }
         answer(request, responder)
