@@ -177,7 +177,8 @@ let package = Package(
             name: "MeshNodeTests",
             dependencies: [
                 "CarryFile", "ChunkModel", "ChunkStore", "ControlAPI", "ControlModel", "FetchPlanner", "Flist", "FlistTools", "Gossip",
-                "GossipTransport", "LineBudget", "MeshKeys", "MeshNode", "Minisign", "NodeConfiguration", "PeerExchange", "PeerProtocol", log,
+                "GossipTransport", "LineBudget", "MeshKeys", "MeshNode", "Minisign", "NodeConfiguration", "PeerExchange", "PeerProtocol",
+                log,
             ], swiftSettings: besideNIO),
         .testTarget(
             name: "ReadAPITests", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "Flist", "FlistTools", "ReadAPI"],

@@ -109,7 +109,12 @@ extension GossipMachine {
         guard said.incarnation >= me.incarnation else { return }
         // A higher incarnation is one of an earlier run with a clock that went ahead, which this node signed; or invented.
         if said.incarnation > me.incarnation, !isGenuine(said, said.state == .left ? .left : .alive, from: sender?.address, now) { return }
-        if said.state == .alive { noteOwnConflict() }
+        if said.state == .alive {
+            noteOwnConflict()
+            // Another machine with this identity would answer in turn, and all members be told each time.
+            guard now >= nextConflict else { return }
+            nextConflict = now &+ GossipLimits.conflictPause
+        }
         // A record of an earlier run, or a doubt: both are overruled by a higher incarnation.
         me.incarnation = min(said.incarnation, 1 << 61) + 1
         counters.refutations += 1
@@ -315,6 +320,8 @@ extension GossipMachine {
 extension GossipLimits {
     /// So many members, on average, probe a suspect that they hear of.
     static let checkers = 8
+    /// Between two claims to an identity that another machine claims too.
+    static let conflictPause: UInt64 = 10 * .second
     /// The last probe of a suspect starts so long before it would be buried.
     static let lastProbe: UInt64 = 1_000 * .millisecond
 }

@@ -83,6 +83,8 @@ public struct GossipMachine: Sendable {
     var nextExchange: UInt64
     var nextReconnect: UInt64
     var nextJoin: UInt64 = .max
+    /// Until then this node does not overrule another one with its identity.
+    var nextConflict: UInt64 = 0
     /// Until then this node is new.
     let newUntil: UInt64
     /// A message that names many members is being read.

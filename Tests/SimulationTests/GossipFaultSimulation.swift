@@ -3,6 +3,8 @@ import Gossip
 import MeshKeys
 import Testing
 
+@testable import MeshSimulation
+
 /// Networks that fail in other ways than by losing datagrams evenly. Failing cases print their arguments: count, loss per mille, seed.
 @Suite struct GossipFaultSimulation {
     static let second: UInt64 = 1_000_000_000
