@@ -25,7 +25,10 @@ extension FetchPlanner {
         else { return [] }
         guard answer != .pending else { return [] }
 
-        if answer == .received { loads[node, default: PeerLoad()].noteReceived(transferSince: mode == .fetch ? nil : since, now: now) }
+        if answer == .received {
+            let sharing = mode == .site ? siteTransfers : nil
+            loads[node, default: PeerLoad()].noteReceived(transferSince: mode == .fetch ? nil : since, sharing: sharing, now: now)
+        }
         var actions = drop(tag, of: id, cancel: false)
         var pause: Duration?
         if answer != .notOwner { wants[id]?.refusals = 0 }

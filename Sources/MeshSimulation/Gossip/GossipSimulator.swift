@@ -39,8 +39,16 @@ struct GossipSimulator {
     private var queue = EventQueue<Event>()
     private var random: SplitMix64
     private let configuration: GossipConfiguration
+    /// The site of each node.
+    let site: @Sendable (Int) -> String
+    /// Bytes that left a site, datagrams and streams.
+    private(set) var bytesAcross: [String: Int] = [:]
 
-    init(count: Int, seed: UInt64, network: Network = Network(), configuration: GossipConfiguration = GossipConfiguration()) {
+    init(
+        count: Int, seed: UInt64, network: Network = Network(), configuration: GossipConfiguration = GossipConfiguration(),
+        site: @escaping @Sendable (Int) -> String = { _ in "lab" }
+    ) {
+        self.site = site
         self.network = network
         self.configuration = configuration
         random = SplitMix64(seed: seed)
@@ -56,7 +64,7 @@ struct GossipSimulator {
     static func index(of address: NodeAddress) -> Int { Int(address.ip[2]) << 8 | Int(address.ip[3]) }
 
     private mutating func machine(_ i: Int, boot: UInt64) -> GossipMachine {
-        let me = Member(id: Self.id(i), name: "node\(i)", site: "lab", address: Self.address(i), incarnation: 1_700_000_000 + boot * 100)
+        let me = Member(id: Self.id(i), name: "node\(i)", site: site(i), address: Self.address(i), incarnation: 1_700_000_000 + boot * 100)
         return GossipMachine(me: me, configuration: configuration, seed: random.next(), now: now)
     }
 
@@ -137,12 +145,14 @@ struct GossipSimulator {
                 nodes[i].bytesSent += bytes.count + 28 + 40 + 17
                 nodes[i].datagramsSent += 1
                 let to = Self.index(of: address)
+                noteAcross(from: i, to: to, bytes.count + 28 + 40 + 17)
                 for _ in 0..<(chance(network.duplication) ? 2 : 1) where !chance(network.loss) {
                     queue.put(.datagram(to: to, from: i, bytes), at: now + delay())
                 }
             case .exchangeState(_, let address, let bytes):
                 let to = Self.index(of: address)
                 if network.hasStream, reaches(i, to) {
+                    noteAcross(from: i, to: to, bytes.count + Self.streamOverhead)
                     queue.put(.request(to: to, from: i, bytes), at: now + 3 * delay())
                 } else {
                     queue.put(.streamFailed(at: i, to: to), at: now + 100_000_000)
@@ -168,12 +178,20 @@ struct GossipSimulator {
             let (reply, directives) = nodes[to].machine.receiveStateRequest(bytes, from: Self.address(from), now: now)
             perform(directives, by: to)
             schedule(to)
+            noteAcross(from: to, to: from, reply.count + Self.streamOverhead)
             queue.put(.reply(to: from, from: to, reply), at: now + delay())
         case .reply(let to, let from, let bytes):
             if reaches(from, to) { with(to) { $0.receiveStateReply(bytes, from: Self.address(from), now: $1) } }
         case .streamFailed(let i, let to):
             if nodes[i].isRunning { with(i) { $0.stateExchangeFailed(at: Self.address(to), now: $1) } }
         }
+    }
+
+    /// What a connection costs beside the message: handshake, heads of frames and packets, roughly.
+    private static let streamOverhead = 400
+
+    private mutating func noteAcross(from i: Int, to j: Int, _ bytes: Int) {
+        if nodes.indices.contains(j), site(i) != site(j) { bytesAcross[site(i), default: 0] += bytes }
     }
 
     private func reaches(_ a: Int, _ b: Int) -> Bool {
