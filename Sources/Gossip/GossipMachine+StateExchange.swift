@@ -72,7 +72,9 @@ extension GossipMachine {
         writer.fixed64(stateHash)
         send([writer.bytes], to: member.address, about: id)
         let known = Set(members.values.lazy.filter { $0.state.isLive }.map(\.address))
-        if let address = joinAddresses.filter({ $0 != me.address && !known.contains($0) && !isKnownForeign($0) }).randomElement(using: &random) {
+        if let address = joinAddresses.filter({ $0 != me.address && !known.contains($0) && !isKnownForeign($0) }).randomElement(
+            using: &random)
+        {
             requestState(at: address, now)
         }
     }

@@ -16,7 +16,8 @@ extension MeshNode {
                     name: site.name, gateways: site.gateways.map { .init(id: $0.id.hex, address: "\($0.address)") }, nodes: site.nodes,
                     flists: site.flists, chunks: flists.reduce(0) { $0 + (machine.siteBitmap(of: site.name, $1)?.population ?? 0) },
                     rttMs: site.roundTrip.map { Double($0) / 1e6 },
-                    bytesFrom: bytes.reduce(0) { $0.addingSaturated($1.bytesIn) }, bytesTo: bytes.reduce(0) { $0.addingSaturated($1.bytesOut) },
+                    bytesFrom: bytes.reduce(0) { $0.addingSaturated($1.bytesIn) },
+                    bytesTo: bytes.reduce(0) { $0.addingSaturated($1.bytesOut) },
                     reachable: site.isReachable, allowed: allowance.allows(site.name))
             }
         }
@@ -24,7 +25,8 @@ extension MeshNode {
 
     func siteMetrics(_ text: inout MetricsText) {
         let sites = otherSites(exchange.traffic)
-        text.gauge("site_is_gateway", "1 while this node speaks for its site.", parts.gossip.read { machine, _ in machine.isGateway } ? 1 : 0)
+        text.gauge(
+            "site_is_gateway", "1 while this node speaks for its site.", parts.gossip.read { machine, _ in machine.isGateway } ? 1 : 0)
         let families: [(name: String, type: String, help: String, value: (Peers.Site) -> Double)] = [
             ("other_site_up", "gauge", "1 when the other site answered lately.", { $0.reachable ? 1 : 0 }),
             ("other_site_nodes", "gauge", "Live nodes of the other site.", { Double($0.nodes) }),

@@ -133,7 +133,8 @@ struct StatsCommand: ParsableCommand {
 }
 
 struct PeersCommand: ParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "peers", abstract: "Shows the other nodes of this site, and the other sites of the mesh.")
+    static let configuration = CommandConfiguration(
+        commandName: "peers", abstract: "Shows the other nodes of this site, and the other sites of the mesh.")
 
     @OptionGroup var options: APIOptions
 
