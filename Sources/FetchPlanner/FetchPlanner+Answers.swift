@@ -27,7 +27,8 @@ extension FetchPlanner {
 
         if answer == .received {
             let isHeld = mode == .ifHeld || mode == .site
-            loads[node, default: PeerLoad()].noteReceived(transferSince: isHeld ? since : nil, now: now)
+            let sharing = mode == .site ? siteTransfers : nil
+            loads[node, default: PeerLoad()].noteReceived(transferSince: isHeld ? since : nil, sharing: sharing, now: now)
             noteArrival(now: now)
         }
         var actions = drop(tag, of: id, cancel: false)

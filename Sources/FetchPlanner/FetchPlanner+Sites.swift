@@ -9,7 +9,6 @@ extension FetchPlanner {
         guard let want = wants[id], want.siteFailures < limits.siteFailures else { return nil }
         let gateways = view.sites(holding: id)
         guard !gateways.isEmpty else { return nil }
-        let places = places(want.priority)
         var best: (wait: Duration, node: NodeID)?
         var full: [NodeID] = []
         // In the order of the view, which puts the nearest first: a later one must be quicker, not just as quick.
@@ -18,8 +17,9 @@ extension FetchPlanner {
             case .unusable: continue
             case .busy: if full.count < limits.linesPerWant { full.append(node) }
             case .usable:
+                loads[node, default: PeerLoad()].isOfOtherSite = true
                 let load = loads[node] ?? PeerLoad()
-                if load.transfers >= places {
+                if load.transfers >= places(want.priority, at: node) {
                     if full.count < limits.linesPerWant { full.append(node) }
                 } else if best.map({ load.expectedWait < $0.wait }) ?? true {
                     best = (load.expectedWait, node)
@@ -36,7 +36,11 @@ extension FetchPlanner {
                 return askToFetch(owner, id, now: now)
             }
         }
-        if want.ownUpstream == .untried, isUpstreamNearer(than: first, now: now), view.owners(for: want.flist).contains(me) { return nil }
+        if want.ownUpstream == .untried, isUpstreamNearer(than: first, now: now, owners: view.siteOwners(for: want.flist).count),
+            view.owners(for: want.flist).contains(me)
+        {
+            return nil
+        }
         if let best { return ask(best.node, id, mode: .site, now: now) }
         return park(id, at: full, mode: .site)
     }
@@ -48,12 +52,26 @@ extension FetchPlanner {
         return true
     }
 
+    /// Chunks asked of all other sites and not yet here: they share the line.
+    var siteTransfers: Int { loads.values.reduce(0) { $1.isOfOtherSite ? $0 + $1.transfers : $0 } }
+
+    /// The gateway has not sent the chunk in time: it rests, and counts as that slow.
+    mutating func tooSlow(_ gateway: NodeID, since: Duration, now: Duration) {
+        var load = loads[gateway, default: PeerLoad()]
+        load.noteReceived(transferSince: since, sharing: siteTransfers, now: now)
+        load.restUntil = max(load.restUntil, now + limits.costMemory)
+        loads[gateway] = load
+        leaveLines(of: gateway)
+    }
+
     /// By what both took for a chunk lately. What was not measured is not nearer: the site comes first.
-    private func isUpstreamNearer(than gateway: NodeID, now: Duration) -> Bool {
-        guard let upstream = costs.upstream(at: now, memory: limits.costMemory), let load = loads[gateway], load.lastReceived > .zero,
-            now - load.lastReceived < limits.costMemory
+    ///
+    /// - Parameter owners: nodes here that fetch, all of which would turn to upstream: it is reckoned that much slower than it is for one.
+    private func isUpstreamNearer(than gateway: NodeID, now: Duration, owners: Int) -> Bool {
+        guard let upstream = costs.upstream(at: now, memory: limits.costMemory), let load = loads[gateway],
+            let measuredAt = load.measuredAt, now - measuredAt < limits.costMemory
         else { return false }
-        return upstream * 5 < load.chunkTime * 4
+        return upstream * (5 * max(1, owners)) < load.chunkTime * 4
     }
 }
 

@@ -39,7 +39,8 @@ extension FetchPlanner {
         guard loads[node]?.state(at: now, patience: limits.busyPatience) == .usable else { return nil }
         while let entry = loads[node]?.transferLine.first {
             if isValid(entry) {
-                guard let load = loads[node], let priority = load.transferLine.firstPriority, load.transfers < places(priority) else {
+                guard let load = loads[node], let priority = load.transferLine.firstPriority, load.transfers < places(priority, at: node)
+                else {
                     break
                 }
                 loads[node]?.transferLine.popFirst()
@@ -236,5 +237,9 @@ extension FetchPlanner {
         return loads[node]?.state(at: now, patience: limits.busyPatience) ?? .usable
     }
 
-    func places(_ priority: FetchPriority) -> Int { limits.transfersPerPeer + (priority == .foreground ? 2 : 0) }
+    func places(_ priority: FetchPriority, at node: NodeID? = nil) -> Int {
+        let reader = priority == .foreground ? 2 : 0
+        if let node, loads[node]?.isOfOtherSite == true { return min(limits.transfersPerPeer, upstreamPlaces) + reader }
+        return limits.transfersPerPeer + reader
+    }
 }

@@ -20,6 +20,7 @@ extension FetchPlanner {
         for node in inLine.sorted() { lookAfter(node, isLive: !gone.contains(node) || view.isLive(node), now: now) }
         let endgame = wants.count <= limits.endgameWants
         var overdue: [(id: ChunkID, node: NodeID, tag: RequestTag)] = []
+        var slowSites: [NodeID: Duration] = [:]
         var slow: [(age: UInt64, id: ChunkID)] = []
         var waiting: [(age: UInt64, id: ChunkID)] = []
         var woken: [(age: UInt64, id: ChunkID)] = []
@@ -34,8 +35,9 @@ extension FetchPlanner {
             }
             for attempt in want.attempts {
                 guard case .peer(let node, let mode, let tag, let since) = attempt else { continue }
-                if (!gone.isEmpty && gone.contains(node)) || isOverdue(want, at: node, mode, since: since, now: now) {
+                if (!gone.isEmpty && gone.contains(node)) || isOverdue(want, at: node, mode, since: since, now: now, view: view) {
                     overdue.append((id, node, tag))
+                    if mode == .site, view.isLive(node) { slowSites[node] = min(since, slowSites[node] ?? since) }
                 } else if want.priority == .foreground || endgame, want.attempts.count == 1, now - since >= hedgeDelay(node, mode) {
                     slow.append((want.age, id))
                 }
@@ -46,6 +48,7 @@ extension FetchPlanner {
             passOver(node, for: id, until: now + limits.passOver)
             makeReady(id)
         }
+        for (node, since) in slowSites.sorted(by: { $0.key < $1.key }) { tooSlow(node, since: since, now: now) }
         for (_, id) in slow.sorted(by: { $0.age < $1.age }) {
             guard let want = wants[id],
                 let other = sources(of: id, want: want, foreground: true, among: view.holders(of: id), now: now).best
@@ -100,12 +103,18 @@ extension FetchPlanner {
         }
     }
 
-    private func isOverdue(_ want: Want, at node: NodeID, _ mode: AskMode, since: Duration, now: Duration) -> Bool {
+    private func isOverdue(_ want: Want, at node: NodeID, _ mode: AskMode, since: Duration, now: Duration, view: some MeshView)
+        -> Bool
+    {
         switch mode {
         case .ifHeld: return false
         case .site:
-            if want.priority == .foreground { return now - since > limits.foregroundSitePatience }
-            return now - max(since, loads[node]?.lastReceived ?? .zero) > limits.sitePatience
+            let isLate =
+                want.priority == .foreground
+                ? now - since > limits.foregroundSitePatience
+                : now - max(since, loads[node]?.lastReceived ?? .zero) > limits.sitePatience
+            // Nothing else would bring it: then slow is better than begun again and again.
+            return isLate && !view.owners(for: want.flist).isEmpty
         case .fetch, .relay: break
         }
         if want.priority == .foreground { return now - since > limits.foregroundPatience }

@@ -79,8 +79,9 @@ public struct FetchPlanner: Sendable {
         public var lookAgain: Duration = .seconds(5)
         /// Failures of this site's owners with other sites in one round until a want goes upstream; what is known of other sites may be old.
         public var siteFailures = 2
-        /// A gateway of another site that has not sent the chunk after this, nor any other, is left out for it; sooner when a reader waits.
-        public var sitePatience: Duration = .seconds(20)
+        /// A gateway of another site that has not sent the chunk after this, nor any other, is left alone for `costMemory` where there is
+        /// an upstream; sooner when a reader waits.
+        public var sitePatience: Duration = .seconds(10)
         public var foregroundSitePatience: Duration = .seconds(5)
         /// Between two looks whether it is known by now what other sites hold.
         public var sitesPause: Duration = .milliseconds(50)

@@ -14,6 +14,10 @@ struct PeerLoad: Sendable {
     var busySince: Duration?
     /// When it last sent a chunk.
     var lastReceived: Duration = .zero
+    /// When `chunkTime` was measured last.
+    var measuredAt: Duration?
+    /// It speaks for another site: how much is asked of it at a time is shared out among the nodes of this site, as upstream is.
+    var isOfOtherSite = false
     var failures = 0
     /// Wrong bytes within the current count; shunned when it reaches the limit.
     var offences = 0
@@ -35,11 +39,16 @@ struct PeerLoad: Sendable {
     /// When a further request would probably be answered, counted from now.
     var expectedWait: Duration { chunkTime * (transfers + 1) }
 
-    /// - Parameter transferSince: when it was asked for a chunk that it held; `nil` when it had to fetch it first.
-    mutating func noteReceived(transferSince: Duration?, now: Duration) {
+    /// - Parameters:
+    ///   - transferSince: when it was asked for a chunk that it held; `nil` when it had to fetch it first.
+    ///   - sharing: requests that shared the line with it, itself included; `nil`: those to this peer.
+    mutating func noteReceived(transferSince: Duration?, sharing: Int? = nil, now: Duration) {
         if let transferSince {
-            let one = max(.zero, now - transferSince) / max(1, transfers)
-            chunkTime = (chunkTime * 7 + one) / 8
+            let one = max(.zero, now - transferSince) / max(1, sharing ?? transfers)
+            // The first of a while says more than what was assumed or long ago.
+            let isOld = isOfOtherSite && (measuredAt.map { now - $0 > .seconds(60) } ?? true)
+            chunkTime = isOld ? one : (chunkTime * 7 + one) / 8
+            measuredAt = now
         }
         (failures, busySince, lastReceived) = (0, nil, now)
     }

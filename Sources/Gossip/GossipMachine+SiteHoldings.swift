@@ -125,6 +125,7 @@ extension GossipMachine {
         let isGateway = isOwn && isGateway
         var items = WireWriter()
         var count = 0
+        var made = 0
         for _ in 0..<(try reader.number(upTo: GossipLimits.siteHoldings)) {
             let site = try reader.siteName()
             guard let value = Bytes32(try reader.raw(32)) else { throw WireError() }
@@ -144,6 +145,14 @@ extension GossipMachine {
                 }
             } else {
                 guard site == me.site else { continue }
+                // One question does not make this node sum up more; the next gets the rest.
+                let isMade = book.unions[key.flist].map { now < $0.madeAt &+ GossipLimits.siteUnionTime } ?? false
+                if !isMade, contents.holders[key.flist] != nil { made += 1 }
+                guard made <= GossipLimits.siteUnions else {
+                    items.pending(key)
+                    count += 1
+                    continue
+                }
                 let union = union(of: key.flist, now)
                 (bitmap, version) = (union?.bitmap, union?.version ?? 0)
                 status = bitmap == nil ? .none : version == known ? .same : .bitmap
@@ -227,5 +236,14 @@ extension GossipMachine {
             book.holdings[key]?.pause = pause
             book.holdings[key]?.nextAsk = now &+ pause
         }
+    }
+}
+
+extension WireWriter {
+    fileprivate mutating func pending(_ key: SiteHoldingKey) {
+        string(Array(key.site.utf8))
+        raw(key.flist.value.bytes)
+        byte(GossipMachine.HoldingStatus.pending.rawValue)
+        fixed64(0)
     }
 }

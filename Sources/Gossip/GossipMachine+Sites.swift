@@ -132,24 +132,28 @@ extension GossipMachine {
         }
         entry.head = head
         entry.remember(head.gateways)
-        (entry.heardAt, entry.newsAt, entry.failures, entry.isConfirmed) = (now, now, 0, true)
+        (entry.heardAt, entry.newsAt, entry.failures, entry.isConfirmed, entry.tryFirst) = (now, now, 0, true, [])
         book.sites[head.name] = entry
         let gateways = gateways
         if gateways.contains(where: { $0.id == me.id }) {
             publish(entry)
             if isNew { book.sites[head.name]?.nextHello = min(entry.nextHello, now &+ GossipLimits.helloPause / 10) }
         } else {
-            relay(head, to: gateways, now)
+            relay(head, to: gateways, unlessAsHeard: true, now)
         }
         book.due = min(book.due, now &+ 100 * .millisecond)
     }
 
-    /// Tells this site's gateways, when they don't know the site as it is now.
-    private mutating func relay(_ head: SiteHead, to gateways: [SiteGateway], _ now: UInt64) {
+    /// Tells this site's gateways, when none of them publishes the site.
+    ///
+    /// - Parameter unlessAsHeard: it was heard just now: also when they publish it otherwise.
+    private mutating func relay(_ head: SiteHead, to gateways: [SiteGateway], unlessAsHeard: Bool, _ now: UInt64) {
         let known = gateways.contains { gateway in
-            contents.nodes[gateway.id]?.facts[Self.siteFactKey(head.name)].flatMap(SiteReport.init(fact:))?.head.gateways == head.gateways
+            let said = contents.nodes[gateway.id]?.facts[Self.siteFactKey(head.name)].flatMap(SiteReport.init(fact:))?.head.gateways
+            return unlessAsHeard ? said == head.gateways : said != nil
         }
         if known { return }
+        book.due = min(book.due, now &+ GossipLimits.siteRelay)
         if let last = book.relayedAt[head.name], now < last &+ GossipLimits.siteRelay { return }
         if book.relayedAt.count >= GossipLimits.sites { book.relayedAt = [:] }
         book.relayedAt[head.name] = now
@@ -168,16 +172,26 @@ extension GossipMachine {
         guard !gateways.isEmpty else { return }
         if let known = book.sites[head.name] {
             // One that answers speaks for itself.
-            guard known.heardAt == nil || known.failures > 0 else { return }
+            if known.heardAt != nil, known.failures == 0 { return noteOtherWord(gateways, of: head.name, now) }
             book.sites[head.name]?.remember(gateways)
             // New addresses are a new chance.
-            if !gateways.allSatisfy(known.addresses.contains) {
+            if !gateways.allSatisfy({ known.addresses.contains($0) }) {
                 book.sites[head.name]?.nextHello = min(known.nextHello, max(now, known.lastHello &+ GossipLimits.helloPause))
             }
         } else if enter(SiteHead(name: head.name, gateways: gateways, nodes: head.nodes, flists: head.flists), isHearsay: true, now) {
             book.sites[head.name]?.remember(gateways)
         }
         book.due = min(book.due, now &+ 100 * .millisecond)
+    }
+
+    /// Somebody of this site names gateways that this node does not know: the site is asked soon, first by way of those.
+    private mutating func noteOtherWord(_ gateways: [SiteGateway], of name: String, _ now: UInt64) {
+        guard var entry = book.sites[name], !gateways.allSatisfy({ entry.head.gateways.contains($0) }) else { return }
+        // Not taken for true before one of them has said so: else two gateways could keep telling each other what is long over.
+        entry.tryFirst = gateways
+        entry.nextHello = min(entry.nextHello, max(now, entry.lastHello &+ GossipLimits.helloPause))
+        book.sites[name] = entry
+        book.due = min(book.due, entry.nextHello)
     }
 
     /// - Returns: whether the site has a place in the book.
@@ -214,18 +228,23 @@ extension GossipMachine {
     /// The node's facts have changed. Only elected gateways are heard; one whose election is not known here yet, a little later.
     mutating func noteSiteFacts(of node: NodeID, _ now: UInt64) {
         guard contents.nodes[node]?.facts.keys.contains(where: { $0.kind == Self.siteFact }) == true else { return }
-        if gateways.contains(where: { $0.id == node }) { absorbSiteFacts(of: node, now) }
+        if gateways.contains(where: { $0.id == node }) { absorbSiteFacts(of: node, isNews: true, now) }
         book.due = min(book.due, now &+ GossipLimits.helloPause)
     }
 
     /// Takes in what the node, a gateway, publishes of other sites.
-    private mutating func absorbSiteFacts(of node: NodeID, _ now: UInt64) {
+    private mutating func absorbSiteFacts(of node: NodeID, isNews: Bool, _ now: UInt64) {
         guard let facts = contents.nodes[node]?.facts, members[node]?.state.isLive == true else { return }
         for (key, value) in facts where key.kind == Self.siteFact {
             guard let report = SiteReport(fact: value), report.head.name != me.site, Self.siteFactKey(report.head.name) == key,
                 enter(report.head, isHearsay: false, now), var entry = book.sites[report.head.name]
             else { continue }
-            if entry.heardAt == nil || entry.heardAt.map({ now &- $0 > GossipLimits.helloInterval }) == true || entry.failures > 0 {
+            // A gateway believes its own ears, an ordinary node its gateways.
+            let isSettled = !book.told.isEmpty && entry.heardAt != nil && entry.failures == 0
+            if isSettled {
+                if isNews { noteOtherWord(report.head.gateways, of: report.head.name, now) }
+                entry = book.sites[report.head.name] ?? entry
+            } else {
                 // Both gateways of this site may name others of theirs: each is good for trying.
                 let current = entry.toldAt.map { now &- $0 < GossipLimits.helloPause } == true ? entry.head.gateways : []
                 let fresh = report.head.gateways + current.filter { old in !report.head.gateways.contains { $0.id == old.id } }
@@ -258,6 +277,10 @@ extension GossipMachine {
             for name in book.sites.keys.sorted() { tickHello(name, gatewaysChanged: changed, now) }
         } else {
             book.told = []
+            // Gateways that were elected only now have not heard what this one has.
+            for entry in book.sites.values.sorted(by: { $0.head.name < $1.head.name }) where entry.heardAt != nil {
+                relay(entry.head, to: gateways, unlessAsHeard: false, now)
+            }
             for key in (contents.nodes[me.id]?.facts ?? [:]).keys where key.kind == Self.siteFact { removeFact(key) }
         }
         tickHoldings(gateways, isGateway: isGateway, now)
@@ -271,10 +294,12 @@ extension GossipMachine {
             if entry.pending != nil { entry.failures += 1 }
             let nonce = random.next()
             // Those of today first, then any that it ever had.
-            let ids = Set(entry.head.gateways.map(\.id))
-            let known = entry.head.gateways + entry.addresses.filter { !ids.contains($0.id) }
+            let today = entry.tryFirst + entry.head.gateways.filter { gateway in !entry.tryFirst.contains { $0.id == gateway.id } }
+            let ids = Set(today.map(\.id))
+            let known = today + entry.addresses.filter { !ids.contains($0.id) }
             let first =
-                entry.failures == 0 ? Int(truncatingIfNeeded: random.next(upperBound: UInt64(max(entry.head.gateways.count, 1)))) : 0
+                entry.failures == 0 && entry.tryFirst.isEmpty
+                ? Int(truncatingIfNeeded: random.next(upperBound: UInt64(max(entry.head.gateways.count, 1)))) : 0
             if !known.isEmpty {
                 let target = known[(first + entry.failures) % known.count]
                 send([siteMessage(.hello, nonce: nonce, without: name)], to: target.address, about: nil, gossip: false)
@@ -291,7 +316,7 @@ extension GossipMachine {
     }
 
     private mutating func forgetSites(_ gateways: [SiteGateway], isGateway: Bool, _ now: UInt64) {
-        for gateway in gateways where gateway.id != me.id { absorbSiteFacts(of: gateway.id, now) }
+        for gateway in gateways where gateway.id != me.id { absorbSiteFacts(of: gateway.id, isNews: false, now) }
         for (name, entry) in book.sites {
             // What no gateway publishes any more is not to be used, but remembered: this node may become a gateway.
             let isTold = gateways.contains { gateway in

@@ -8,6 +8,8 @@ struct SiteBook: Sendable {
         var head: SiteHead
         /// Gateways of today and of before, the newest first.
         var addresses: [SiteGateway] = []
+        /// Gateways that others of this site named lately, to be asked before those of `head`.
+        var tryFirst: [SiteGateway] = []
         /// When one of its nodes spoke to this node.
         var heardAt: UInt64?
         /// When a gateway of this site last had it among what it publishes.

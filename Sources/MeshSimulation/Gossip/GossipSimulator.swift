@@ -76,21 +76,24 @@ package struct GossipSimulator {
     /// Events of all nodes with their time, those that `keeps` chooses.
     package private(set) var events: [(time: UInt64, node: Int, event: GossipEvent)] = []
     package var keeps: (GossipEvent) -> Bool = { _ in true }
-    package let sites: Int
     /// Datagrams and wake-ups so far.
     package private(set) var steps = 0
     private var queue = EventQueue<Event>()
     private var random: SplitMix64
     private let configuration: GossipConfiguration
     private var indexOf: [NodeAddress: Int] = [:]
+    /// The site of each node.
+    package let site: @Sendable (Int) -> String
+    /// Bytes that left a site, datagrams and streams.
+    package private(set) var bytesAcross: [String: Int] = [:]
 
-    /// - Parameter sites: the nodes are dealt out to so many.
     package init(
-        count: Int, seed: UInt64, network: Network = Network(), configuration: GossipConfiguration = GossipConfiguration(), sites: Int = 1
+        count: Int, seed: UInt64, network: Network = Network(), configuration: GossipConfiguration = GossipConfiguration(),
+        site: @escaping @Sendable (Int) -> String = { _ in "lab" }
     ) {
+        self.site = site
         self.network = network
         self.configuration = configuration
-        self.sites = max(sites, 1)
         random = SplitMix64(seed: seed)
         for i in 0..<count {
             nodes.append(Node(machine: machine(i, boot: 0, at: Self.address(i)), address: Self.address(i)))
@@ -113,7 +116,7 @@ package struct GossipSimulator {
         _ i: Int, boot: UInt64, at address: NodeAddress, name: String? = nil, clockJump: Int64 = 0
     ) -> GossipMachine {
         let me = Member(
-            id: Self.id(i), name: name ?? "node\(i)", site: sites == 1 ? "lab" : "site\(i % sites)", address: address,
+            id: Self.id(i), name: name ?? "node\(i)", site: site(i), address: address,
             incarnation: UInt64(max(1_700_000_000 + Int64(boot) * 100 + clockJump, 0)))
         return GossipMachine(me: me, configuration: configuration, seed: random.next(), now: now)
     }
@@ -220,6 +223,7 @@ package struct GossipSimulator {
                 nodes[i].bytesSent += size
                 nodes[i].datagramsSent += 1
                 guard let to = indexOf[address] else { continue }
+                noteAcross(from: i, to: to, size)
                 let link = link(i, to)
                 for _ in 0..<(chance(link.duplication) ? 2 : 1) where !chance(link.loss) {
                     if let at = arrival(of: size, from: i, to: to, link) { queue.put(.datagram(to: to, from: i, bytes), at: at) }
@@ -241,6 +245,7 @@ package struct GossipSimulator {
         let link = link(i, to)
         let size = GossipOverhead.stream(bytes.count + opening)
         nodes[i].streamBytesSent += size
+        noteAcross(from: i, to: to, size)
         let handshake = UInt64(2 * max(trips, 0)) * delay(link)
         guard let at = arrival(of: size, from: i, to: to, link, afterwards: handshake, isStream: true) else { return }
         queue.put(event(bytes), at: at)
@@ -291,7 +296,11 @@ package struct GossipSimulator {
         }
     }
 
-    private func link(_ a: Int, _ b: Int) -> Link { sites == 1 || a % sites == b % sites ? network.lan : network.wan }
+    private mutating func noteAcross(from i: Int, to j: Int, _ bytes: Int) {
+        if site(i) != site(j) { bytesAcross[site(i), default: 0] += bytes }
+    }
+
+    private func link(_ a: Int, _ b: Int) -> Link { site(a) == site(b) ? network.lan : network.wan }
     private func hears(_ a: Int, _ b: Int) -> Bool { nodes[a].side == nodes[b].side && !nodes[a].deafTo.contains(b) }
     private func reaches(_ a: Int, _ b: Int) -> Bool { nodes[a].isRunning && nodes[b].isRunning && hears(b, a) }
     private mutating func chance(_ perMille: Int) -> Bool { perMille > 0 && Int.random(in: 0..<1_000, using: &random) < perMille }

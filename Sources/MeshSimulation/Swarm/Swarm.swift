@@ -59,6 +59,8 @@ final class Swarm {
     /// For each chunk: who has begun to fetch it, from when until when.
     var claims: [[(node: Int, from: Duration, until: Duration?)]]
     var hubDown: ClosedRange<Duration>?
+    /// One that may be asked for chunks.
+    var otherSite: SwarmSite?
     /// Nodes below the number cannot talk to the others.
     var partition: (below: Int, during: ClosedRange<Duration>)?
     var upstreamBegun = 0

@@ -20,6 +20,7 @@ final class SwarmNode {
     var held: Set<Int> = []
     var fromPeers = 0
     var fromUpstream = 0
+    var fromSite = 0
     var failures = 0
     var readLatency: [Int: Duration] = [:]
     private var order: [Int] = []
@@ -133,6 +134,9 @@ final class SwarmNode {
     private func perform(_ actions: [FetchAction]) {
         for action in actions {
             switch action {
+            case .ask(let node, let id, _, .site, _, let tag):
+                guard let chunk = swarm.chunkIndex[id] else { continue }
+                swarm.otherSite?.ask(node, chunk, for: self, tag, in: swarm)
             case .ask(let node, let id, _, let mode, let priority, let tag):
                 guard let peer = swarm.indexOf[node], let chunk = swarm.chunkIndex[id] else { continue }
                 outstanding[tag] = (peer, chunk)
@@ -152,6 +156,20 @@ final class SwarmNode {
             }
         }
         planTick()
+    }
+
+    /// A gateway of the other site answered something else than the chunk.
+    func answered(_ tag: RequestTag, _ answer: PeerAnswer) {
+        guard diedAt == nil else { return }
+        perform(planner.peerAnswered(tag, answer, now: now, view: view))
+    }
+
+    func receivedFromSite(_ chunk: Int, _ tag: RequestTag) {
+        answered(tag, .received)
+        guard diedAt == nil, !held.contains(chunk) else { return }
+        fromSite += 1
+        store(chunk, fromPeer: true)
+        fromPeers -= 1
     }
 
     private func tellWaiters(_ id: ChunkID, _ failure: FetchFailure) {
@@ -285,5 +303,7 @@ struct SwarmView: MeshView {
         return live.filter { $0 != me || !isNew }.map { swarm.ids[$0] }
     }
 
-    func isLive(_ node: NodeID) -> Bool { swarm.indexOf[node].map { swarm.knowsAlive($0, observer: me) } ?? false }
+    func isLive(_ node: NodeID) -> Bool {
+        swarm.indexOf[node].map { swarm.knowsAlive($0, observer: me) } ?? (swarm.otherSite?.gateways.contains(node) == true)
+    }
 }
