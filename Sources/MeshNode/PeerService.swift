@@ -47,7 +47,10 @@ final class PeerService: PeerRequestHandler {
 
     private func answer(_ kind: UInt8, _ payload: [UInt8], from peer: NodeID, _ responder: PeerResponder) {
         switch MessageKind(rawValue: kind) {
-        case .state: responder.message(parts.gossip.receiveState(payload, from: parts.gossip.member(peer)?.address))
+        case .state:
+            // Somebody new says himself on which port he listens.
+            let from = parts.gossip.member(peer)?.address ?? NodeAddress(ip: responder.remote.ip, port: 0)
+            responder.message(parts.gossip.receiveState(payload, from: from))
         case .flistVersion:
             guard payload.count == 8 else { return responder.refused(.notAllowed) }
             let key = UInt64(bytes: payload[...])

@@ -81,7 +81,7 @@ final class ClientConnection: Connection {
         let error = Socket.pendingError(fd)
         guard error == 0 else { return close(.connectFailed("\(address): \(Socket.text(error))")) }
         let handshake = ClientHandshake(
-            identity: shared.identity, ring: shared.ring, expected: peer, ephemeralSecret: Sodium.randomBytes(32))
+            identity: shared.identity, ring: shared.ring, expected: peer.isUnknown ? nil : peer, ephemeralSecret: Sodium.randomBytes(32))
         (phase, phaseBegan) = (.greeting(handshake), thread.now)
         out += handshake.hello
         wantsOutput = true
@@ -188,7 +188,8 @@ final class ClientConnection: Connection {
     private func finish(_ token: UInt64, _ response: PeerResponse) {
         thread.owners[token] = nil
         guard let callback = callbacks.removeValue(forKey: token) else { return }
-        if case .failed(let error) = response {
+        // Nobody may live where a node only looks for others.
+        if case .failed(let error) = response, !peer.isUnknown {
             shared.traffic.count(peer) { traffic in
                 switch error {
                 case .timedOut, .stalled: traffic.timeouts += 1

@@ -95,7 +95,7 @@ final class ServerConnection: Connection {
         for directive in directives {
             switch directive {
             case .handle(let id, let request):
-                let responder = PeerResponder(id: PeerResponder.ID(connection: key, request: id), thread: thread)
+                let responder = PeerResponder(id: PeerResponder.ID(connection: key, request: id), remote: address, thread: thread)
                 shared.handler.handle(request, from: peer, responder: responder)
             case .cancelled(let id):
                 replies.removeValue(forKey: id)?.dispose()
