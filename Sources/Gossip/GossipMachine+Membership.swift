@@ -9,8 +9,12 @@ struct Suspicion: Sendable {
     /// Confirmations that bring it down to the shortest.
     let enough: Int
     var accusers: Set<NodeID>
+    /// More time, since the member is being asked by stream.
+    var reprieve: UInt64 = 0
 
-    var deadline: UInt64 {
+    var deadline: UInt64 { undisturbed &+ reprieve }
+
+    private var undisturbed: UInt64 {
         let confirmations = accusers.count - 1
         if enough <= 0 || confirmations >= enough { return start &+ shortest }
         // log(c + 1) / log(k + 1) in thousandths, for the few k that occur: no need of floating point logarithms.
@@ -194,6 +198,8 @@ extension GossipMachine {
             if accuser != me.id, Int.random(in: 0..<max(others, 1), using: &random) < GossipLimits.checkers {
                 startProbe(said.id, isCheck: true, now)
             }
+            // A probe would be lost.
+            if accuser != me.id, now < streamsOnlyUntil { askByStream(said.id, cost: 0, now) }
         }
     }
 
@@ -236,6 +242,12 @@ extension GossipMachine {
 
     mutating func tickSuspicions(_ now: UInt64) {
         for (id, suspicion) in suspicions where now >= suspicion.deadline {
+            if now < streamsOnlyUntil, suspicion.reprieve == 0, let address = members[id]?.address, !isStreamless(address, now) {
+                // Where datagrams do not pass, their silence is no proof: the stream has the last word.
+                suspicions[id]?.reprieve = now &- suspicion.deadline &+ 2 &* configuration.probeInterval
+                askByStream(id, cost: 0, now)
+                continue
+            }
             suspicions[id] = nil
             if let member = members[id] { bury(member, member, as: .dead, now) }
         }

@@ -121,7 +121,7 @@ extension GossipMachine {
 
     /// Where datagrams are lost or blocked, streams may pass: the suspect is asked over one. Its answer refutes the suspicion and brings
     /// what it published meanwhile.
-    private mutating func askByStream(_ id: NodeID, cost: Int, _ now: UInt64) {
+    mutating func askByStream(_ id: NodeID, cost: Int, _ now: UInt64) {
         guard let member = members[id], member.state == .suspect, !isLeaving, streamProbes[member.address] == nil,
             streamProbes.count < GossipLimits.streamProbes, !isStreamless(member.address, now)
         else { return }

@@ -44,7 +44,10 @@ extension GossipMachine {
     public mutating func receiveStateReply(_ bytes: [UInt8], from: NodeAddress, now: UInt64) -> [GossipDirective] {
         // Who answers by stream shows that this node is well, whatever the datagrams said; and where only streams pass, this node has to
         // refute as many suspicions as it has itself.
-        if let probe = streamProbes.removeValue(forKey: from), !probe.isJoin { raiseAwareness(by: -probe.cost - 1) }
+        if let probe = streamProbes.removeValue(forKey: from), !probe.isJoin {
+            raiseAwareness(by: -probe.cost - 1)
+            streamsOnlyUntil = now &+ 10 &* configuration.probeInterval
+        }
         if !bytes.isEmpty { _ = readState(bytes, from: from, limit: GossipLimits.streamStateBytes, now) }
         return drain()
     }

@@ -53,6 +53,8 @@ public struct GossipMachine: Sendable {
     var streamless: [NodeAddress: UInt64] = [:]
     /// Those who are being asked by stream.
     var streamProbes: [NodeAddress: StreamProbe] = [:]
+    /// A suspect answered by stream a moment ago: datagrams are lost, and their silence says little.
+    var streamsOnlyUntil: UInt64 = 0
     var joinAddresses: [NodeAddress] = []
     var joinDelay: UInt64 = 0
     var rounds = 0

@@ -14,7 +14,7 @@ import Testing
         }
     }
 
-    @Test(arguments: [(4, 1), (8, 2)] as [(Int, UInt64)]) func whereOnlyStreamsPassNobodyIsTakenForDead(count: Int, seed: UInt64)
+    @Test(arguments: [(4, 1), (8, 2), (16, 3)] as [(Int, UInt64)]) func whereOnlyStreamsPassNobodyIsTakenForDead(count: Int, seed: UInt64)
         throws
     {
         var site = GossipSimulator(count: count, seed: seed)
