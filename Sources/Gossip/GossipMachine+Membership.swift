@@ -13,8 +13,12 @@ struct Suspicion: Sendable {
     let enough: Int
     var accusers: Set<NodeID>
     var lastProbe = LastProbe.toCome
+    /// More time, since the member is being asked by stream.
+    var reprieve: UInt64 = 0
 
-    var deadline: UInt64 {
+    var deadline: UInt64 { undisturbed &+ reprieve }
+
+    private var undisturbed: UInt64 {
         let confirmations = max(accusers.count - 1, 0)
         if enough <= 0 || confirmations >= enough { return start &+ shortest }
         // log(c + 1) / log(k + 1) in thousandths, for the few k that occur: no need of floating point logarithms.
@@ -33,7 +37,7 @@ struct Suspicion: Sendable {
 
     /// The member answered this node: it stays suspect, since the others wait for its own word, but all the time starts anew.
     mutating func begin(again now: UInt64) {
-        (start, accusers, lastProbe) = (now, [], .toCome)
+        (start, accusers, lastProbe, reprieve) = (now, [], .toCome, 0)
     }
 
     static func log2Thousandths(_ value: Int) -> Int {
@@ -243,6 +247,8 @@ extension GossipMachine {
                 // The suspect hears of it at once, not when gossip comes to it.
                 send([MemberClaim(.suspect, member, by: me.id).message], to: member.address, about: nil, gossip: false)
             }
+            // A probe would be lost.
+            if accuser != me.id, now < streamsOnlyUntil { askByStream(said.id, cost: 0, now) }
         }
     }
 
@@ -301,6 +307,10 @@ extension GossipMachine {
             case .toCome:
                 suspicions[id]?.lastProbe = .underWay
                 startProbe(id, .last, now)
+            case .failed where now < streamsOnlyUntil && suspicion.reprieve == 0 && !isStreamless(member.address, now):
+                // Where datagrams do not pass, their silence is no proof: the stream has the last word.
+                suspicions[id]?.reprieve = now &- suspicion.deadline &+ 2 &* configuration.probeInterval
+                askByStream(id, cost: 0, now)
             case .failed:
                 suspicions[id] = nil
                 bury(member, member, as: .dead, now)

@@ -22,6 +22,14 @@ struct Probe: Sendable {
     var deadline: UInt64 { min(pingAt, isIndirect ? endAt : min(indirectAt, endAt)) }
 }
 
+/// A question by stream, since datagrams brought no answer.
+struct StreamProbe: Sendable {
+    /// What the lack of an answer did to this node's awareness.
+    var cost = 0
+    /// It goes to a place where a member may be, not to a member.
+    var isJoin = false
+}
+
 /// A probe made for another node.
 struct RelayedProbe: Sendable {
     let target: NodeID
@@ -149,13 +157,15 @@ extension GossipMachine {
 
     /// Where datagrams are lost or blocked, streams may pass: the suspect is asked over one. Its answer refutes the suspicion and brings
     /// what it published meanwhile.
-    private mutating func askByStream(_ id: NodeID, cost: Int, _ now: UInt64) {
+    mutating func askByStream(_ id: NodeID, cost: Int, _ now: UInt64) {
         guard let member = members[id], member.state == .suspect, !isLeaving, streamProbes[member.address] == nil,
             streamProbes.count < GossipLimits.streamProbes, !isStreamless(member.address, now)
         else { return }
-        streamProbes[member.address] = cost
+        streamProbes[member.address] = StreamProbe(cost: cost)
         counters.streamProbes += 1
-        out.append(.exchangeState(with: id, at: member.address, request([id], noStream: false)))
+        // Where only streams pass, this is how members hear of each other; in a large mesh not with every doubt.
+        let isWhole = roster.count <= GossipLimits.smallForStreams || Int.random(in: 0..<8, using: &random) == 0
+        out.append(.exchangeState(with: id, at: member.address, request(isWhole ? nil : [id], noStream: false)))
     }
 
     mutating func raiseAwareness(by amount: Int) {
@@ -199,6 +209,8 @@ extension GossipMachine {
 }
 
 extension GossipLimits {
+    /// With so few others, a suspect asked by stream is told of all of them.
+    static let smallForStreams = 64
     /// Suspects asked by stream at a time; further ones have datagrams only.
     static let streamProbes = 8
 }

@@ -55,19 +55,24 @@ extension GossipMachine {
     public mutating func receiveStateReply(_ bytes: [UInt8], from: NodeAddress, now: UInt64) -> [GossipDirective] {
         // Who answers by stream shows that this node is well, whatever the datagrams said; and where only streams pass, this node has to
         // refute as many suspicions as it has itself.
-        if let cost = streamProbes.removeValue(forKey: from) { raiseAwareness(by: -cost - 1) }
+        if let probe = streamProbes.removeValue(forKey: from), !probe.isJoin {
+            raiseAwareness(by: -probe.cost - 1)
+            streamsOnlyUntil = now &+ 10 &* configuration.probeInterval
+        }
         if !bytes.isEmpty { _ = readState(bytes, from: from, limit: GossipLimits.streamStateBytes, isStream: true, now) }
         return drain()
     }
 
     /// An exchange by stream came to nothing: for a minute datagrams are used with that address, and the state is asked for again.
     public mutating func stateExchangeFailed(at address: NodeAddress, now: UInt64) -> [GossipDirective] {
+        let probe = streamProbes.removeValue(forKey: address)
+        // Nobody may be there yet, who is there the next time.
+        if probe?.isJoin == true { return drain() }
         streamless = streamless.filter { now < $0.value }
         if streamless.count < GossipLimits.strangers { streamless[address] = now &+ 60 &* .second }
-        let wasProbe = streamProbes.removeValue(forKey: address) != nil
         // A gateway of another site is asked again, or the other one, in its time.
         let isForeign = book.sites.values.contains { $0.addresses.contains { $0.address == address } }
-        if !isLeaving, !isForeign, !wasProbe { requestState(at: address, now) }
+        if !isLeaving, !isForeign, probe == nil { requestState(at: address, now) }
         return drain()
     }
 
@@ -199,6 +204,8 @@ extension GossipMachine {
             summaries.append(
                 StateSummary(id: id, incarnation: incarnation, epoch: incarnation - age, state: state, version: try reader.number()))
         }
+        var from = from
+        if let ip = from?.ip, from?.port == 0 { from = NodeAddress(ip: ip, port: asker.address.port) }
         if let from, asker.state == .alive {
             let sender = Sender(id: asker.id, epoch: asker.epoch, version: askerVersion, address: from)
             apply(MemberClaim(.alive, asker, by: asker.id), sender: sender, now)

@@ -64,8 +64,10 @@ public struct GossipMachine: Sendable {
     var strangers: [NodeID: UInt64] = [:]
     /// Where the stream did not work lately, and until when that is remembered.
     var streamless: [NodeAddress: UInt64] = [:]
-    /// Suspects that are being asked by stream, with what their probe cost this node's awareness.
-    var streamProbes: [NodeAddress: Int] = [:]
+    /// Those who are being asked by stream.
+    var streamProbes: [NodeAddress: StreamProbe] = [:]
+    /// A suspect answered by stream a moment ago: datagrams are lost, and their silence says little.
+    var streamsOnlyUntil: UInt64 = 0
     var joinAddresses: [NodeAddress] = []
     var joinDelay: UInt64 = 0
     var rounds = 0
@@ -266,7 +268,14 @@ public struct GossipMachine: Sendable {
     }
 
     private mutating func sendJoin(_ now: UInt64) {
-        for address in joinAddresses where !isKnownForeign(address) { requestState(at: address, now) }
+        for address in joinAddresses where !isKnownForeign(address) {
+            requestState(at: address, now)
+            // Datagrams had their chance, and may be blocked.
+            if joinDelay > configuration.joinRetry, streamProbes[address] == nil, streamProbes.count < GossipLimits.streamProbes {
+                streamProbes[address] = StreamProbe(isJoin: true)
+                out.append(.exchangeState(with: .unknown(at: address), at: address, request(nil, noStream: false)))
+            }
+        }
         joinDelay = min(max(joinDelay, configuration.joinRetry) &* 2, configuration.joinRetryCap)
         // Spread by a quarter, so that nodes that started together don't ask together.
         nextJoin = now &+ joinDelay &+ random.next(upperBound: joinDelay / 4 + 1)

@@ -14,6 +14,12 @@ public struct NodeID: Hashable, Comparable, Sendable, CustomStringConvertible {
         self.value = value
     }
     public var bytes: [UInt8] { value.bytes }
+
+    /// Stands for whoever answers at `address`, before it has said who it is. No node's own: its first half is zeros.
+    public static func unknown(at address: NodeAddress) -> NodeID {
+        NodeID([UInt8](repeating: 0, count: 16) + Blake2b.hash256(Array(address.description.utf8)).bytes.prefix(16))!
+    }
+    public var isUnknown: Bool { bytes.prefix(16).allSatisfy { $0 == 0 } }
     public var hex: String { value.hex }
     /// Enough digits for a person to tell nodes apart.
     public var description: String { String(hex.prefix(12)) }

@@ -96,7 +96,9 @@ final class PeerService: PeerRequestHandler {
     /// By the stream it is certain who speaks: one that talks nonsense is blamed for it, and one that is shunned is not heard.
     private func exchangeState(_ payload: [UInt8], with peer: NodeID, _ responder: PeerResponder) {
         guard !fetcher.isShunned(peer) else { return responder.refused(.notAllowed) }
-        let (reply, isSound) = parts.gossip.receiveState(payload, from: parts.gossip.member(peer)?.address, asker: peer)
+        // Somebody new says himself on which port he listens.
+        let from = parts.gossip.member(peer)?.address ?? NodeAddress(ip: responder.remote.ip, port: 0)
+        let (reply, isSound) = parts.gossip.receiveState(payload, from: from, asker: peer)
         if !isSound, fetcher.noteOffence(peer) {
             parts.logger.warning(
                 "peer sends gossip that makes no sense or is forged; it is shunned for a while",

@@ -94,7 +94,7 @@ final class ClientConnection: Connection {
         let error = Socket.pendingError(fd)
         guard error == 0 else { return close(.connectFailed("\(address): \(Socket.text(error))")) }
         let handshake = ClientHandshake(
-            identity: shared.identity, ring: shared.ring, expected: peer, ephemeralSecret: Sodium.randomBytes(32),
+            identity: shared.identity, ring: shared.ring, expected: peer.isUnknown ? nil : peer, ephemeralSecret: Sodium.randomBytes(32),
             sealsBulk: shared.configuration.sealsBulk, key: shared.greeting(for: peer))
         (phase, phaseBegan) = (.greeting(handshake), thread.now)
         out += handshake.hello
@@ -220,7 +220,8 @@ final class ClientConnection: Connection {
         thread.owners[token] = nil
         readers.remove(token)
         guard let callback = callbacks.removeValue(forKey: token) else { return }
-        if case .failed(let error) = response {
+        // Nobody may live where a node only looks for others.
+        if case .failed(let error) = response, !peer.isUnknown {
             shared.traffic.count(peer) { traffic in
                 switch error {
                 case .timedOut, .stalled: traffic.timeouts += 1

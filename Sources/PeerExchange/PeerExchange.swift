@@ -74,7 +74,9 @@ public final class PeerExchange: Sendable {
     /// Asks a peer. `onEvent` is called on an I/O thread (on the caller's when the exchange does not run) and must not block; exactly
     /// one final event comes, whatever happens.
     ///
-    /// - Parameter address: where the peer is dialled when there is no connection to it yet.
+    /// - Parameters:
+    ///   - peer: whose identity the other end has to prove; `NodeID.unknown(at:)` takes any node that holds the mesh key.
+    ///   - address: where the peer is dialled when there is no connection to it yet.
     @discardableResult
     public func send(
         _ request: PeerRequest, to peer: NodeID, at address: NodeAddress, deadline: Duration,

@@ -21,10 +21,12 @@ public final class PeerResponder: Sendable {
     }
 
     public let id: ID
+    /// Where the connection comes from; the port is not the one that the peer listens on.
+    public let remote: NodeAddress
     private let thread: IOThread
     private let answered = Atomic(false)
 
-    init(id: ID, thread: IOThread) { (self.id, self.thread) = (id, thread) }
+    init(id: ID, remote: NodeAddress, thread: IOThread) { (self.id, self.remote, self.thread) = (id, remote, thread) }
 
     deinit { answer(.refused(.internalError)) }
 

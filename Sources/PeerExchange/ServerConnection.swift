@@ -160,7 +160,7 @@ final class ServerConnection: Connection {
             case .handle(let id, let request):
                 guard admits(id, request, of: peer) else { continue }
                 priorities[id] = request.priority
-                let responder = PeerResponder(id: PeerResponder.ID(connection: key, request: id), thread: thread)
+                let responder = PeerResponder(id: PeerResponder.ID(connection: key, request: id), remote: address, thread: thread)
                 shared.handler.handle(request, from: peer, responder: responder)
             case .cancelled(let id):
                 priorities[id] = nil

@@ -40,6 +40,21 @@ import Testing
         print("news by streams alone, N=\(count) seed \(seed): \(time / 1_000_000) ms")
     }
 
+    @Test(arguments: [(2, 5), (4, 6), (8, 7)] as [(Int, UInt64)]) func whereNoDatagramEverPassedSeedsAreFoundByStreams(
+        count: Int, seed: UInt64
+    ) throws {
+        var site = GossipSimulator(count: count, seed: seed, network: .init(loss: 1_000))
+        site.joinAll()
+        let time = try #require(
+            site.run(within: 60 * Self.second) { site in
+                site.nodes.allSatisfy { $0.machine.members.values.count { $0.state.isLive } == count - 1 }
+            })
+        print("join by streams alone, N=\(count) seed \(seed): \(time / 1_000_000) ms")
+        let joined = site.now
+        site.run(for: 60 * Self.second)
+        #expect(deaths(site, since: joined) == 0)
+    }
+
     @Test(arguments: [UInt64(11), 12]) func whereHalfOfTheDatagramsAreLostStreamsKeepTheLivingAlive(seed: UInt64) {
         var site = GossipSimulator(count: 8, seed: seed, network: .init(loss: 500))
         site.joinAll()
