@@ -26,6 +26,7 @@ let log: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
 let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
 let hummingbird: Target.Dependency = .product(name: "Hummingbird", package: "hummingbird")
+let hummingbirdCore: Target.Dependency = .product(name: "HummingbirdCore", package: "hummingbird")
 let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
 let lifecycle: Target.Dependency = .product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 
@@ -102,7 +103,7 @@ let package = Package(
         .target(name: "ControlModel", dependencies: ["ChunkModel"], swiftSettings: pure),
         .target(name: "ControlClient", dependencies: ["CCurl", "ControlModel"], swiftSettings: settings),
         .target(
-            name: "ControlAPI", dependencies: ["ChunkModel", "ControlModel", hummingbird, lifecycle, log, nioCore],
+            name: "ControlAPI", dependencies: ["ChunkModel", "ControlModel", hummingbird, hummingbirdCore, lifecycle, log, nioCore],
             swiftSettings: besideNIO),
         .target(
             name: "MeshNode",

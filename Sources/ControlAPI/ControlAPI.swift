@@ -1,11 +1,16 @@
 public import ControlModel
 internal import Glibc
 internal import Hummingbird
+internal import HummingbirdCore
 public import Logging
 public import ServiceLifecycle
 
 /// The HTTP API of a node on its Unix socket and, unless switched off, on a TCP address.
 public struct ControlAPI: Service {
+    /// Of each listener: a twelfth of the process's descriptors, within these bounds. Further clients wait in the kernel's queue: accepting them
+    /// until nothing is left would leave none for chunks, and the server goes round in circles when accepting fails.
+    static let connections = 8...1024
+    static let descriptorShare = 12
     /// `sun_path` holds 108 bytes with its end.
     static let maxSocketPathBytes = 107
 
@@ -45,11 +50,20 @@ public struct ControlAPI: Service {
         }
     }
 
+    private static var mostConnections: Int {
+        var limit = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return connections.lowerBound }
+        return min(max(Int(clamping: limit.rlim_cur) / descriptorShare, connections.lowerBound), connections.upperBound)
+    }
+
     private func serve(_ address: BindAddress, place: String, isLocal: Bool, onRunning: @escaping @Sendable () -> Void) async throws {
         var quiet = logger
         quiet.logLevel = max(logger.logLevel, .warning)
         let application = Application(
-            router: ControlRoutes.router(for: node, isLocal: isLocal), configuration: .init(address: address, serverName: nil),
+            router: ControlRoutes.router(for: node, isLocal: isLocal),
+            configuration: .init(
+                address: address, serverName: nil,
+                availableConnectionsDelegate: MaximumAvailableConnections(Self.mostConnections, logger: quiet)),
             onServerRunning: { _ in
                 onRunning()
                 logger.info("API answers", metadata: ["address": "\(place)"])

@@ -123,7 +123,7 @@ public final class MeshNode: Service {
             spread: RevocationSpread(parts: parts, rules: rules, exchange: exchangeHandle))
         let service = PeerService(
             parts: parts, fetcher: fetcher, files: files, opener: opener, rotator: strangers.rotator, rules: rules)
-        var exchangeConfiguration = ExchangeConfiguration(listen: gossipConfiguration.listen.listenAddresses)
+        var exchangeConfiguration = ExchangeConfiguration(listen: gossipConfiguration.listen.listenAddresses).withinDescriptors()
         exchangeConfiguration.limits = configuration.lan.limits
         exchangeConfiguration.sealsBulk = configuration.mesh.sealChunks
         exchange = PeerExchange(

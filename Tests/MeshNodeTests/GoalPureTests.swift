@@ -141,25 +141,4 @@ import Testing
         let late = Self.shares(round, nodes, late: true)
         #expect(late[nodes[2]]!.count == Self.chunks.count && late[nodes[3]]!.count == Self.chunks.count)
     }
-
-    // MARK: Log
-
-    @Test func aStormOfLinesIsCounted() {
-        var limit = LogLimit()
-        var passed: [Int] = []
-        for millisecond in stride(from: 0, to: 60_000, by: 10) {
-            if let leftOut = limit.admit("full", now: Double(millisecond) / 1000) { passed.append(leftOut) }
-        }
-        #expect(passed.count == LogLimit.burst + 5)
-        #expect(passed.prefix(LogLimit.burst).allSatisfy { $0 == 0 } && passed.dropFirst(LogLimit.burst).allSatisfy { $0 > 900 })
-        let other = limit.admit("other", now: 60)
-        let ended = limit.ended(now: 100)
-        #expect(other == 0 && ended.map(\.kind) == ["full"] && ended[0].leftOut > 900)
-        let (again, full) = (limit.ended(now: 200).count, limit.admit("full", now: 200))
-        #expect(again == 0 && full == 0)
-        for number in 0..<1000 {
-            let passed = limit.admit("kind \(number)", now: 201)
-            #expect(passed == 0)
-        }
-    }
 }

@@ -38,6 +38,9 @@ extension NodeParts {
 }
 
 struct NodeCarryHost: CarryHost {
+    /// What is not here by then is left out of the file, and counted.
+    static let fetchDeadline: Duration = .seconds(60)
+
     let parts: NodeParts
     let fetcher: ChunkFetcher
     let files: FlistFiles
@@ -57,7 +60,18 @@ struct NodeCarryHost: CarryHost {
     /// From the site or upstream where it is not here.
     func chunk(_ id: ChunkID, of flist: FlistDigest) async -> Chunk? {
         if let chunk = await threads.run({ [parts] in try? parts.store.copy(of: id, into: parts.pool) }) { return chunk }
-        return try? await fetcher.fetch(id, flist: flist, priority: .prefetch).chunk
+        // While upstream does not answer, only what the site holds can be had.
+        guard (parts.upstream.hasWay(for: flist) && parts.upstream.trouble(of: flist) == nil) || !fetcher.view.holders(of: id).isEmpty
+        else { return nil }
+        return await withTaskGroup(of: Chunk?.self) { [fetcher] group in
+            group.addTask { try? await fetcher.fetch(id, flist: flist, priority: .prefetch).chunk }
+            group.addTask {
+                try? await Task.sleep(for: Self.fetchDeadline)
+                return nil
+            }
+            defer { group.cancelAll() }
+            return await group.next() ?? nil
+        }
     }
 }
 

@@ -23,6 +23,8 @@ final class GoalKeeper: Sendable {
         var fullPause: Duration = .seconds(600)
     }
     static let lookShare = 20
+    /// Between two looks at what the others tell: facts of a large site change all the time.
+    static let shortestLook: Duration = .milliseconds(300)
     /// Chunks that are copied at the same time, and stored bytes in a second: a restoring node leaves the LAN to others.
     static let window = 8
     static let bytesPerSecond = 16 << 20
@@ -103,6 +105,7 @@ final class GoalKeeper: Sendable {
             tell()
             work(open)
             await bell.sleep(times.value.look)
+            try? await Task.sleep(for: Self.shortestLook)
         }
         let tasks = state.withLock { state in
             state.isStopped = true
