@@ -111,8 +111,9 @@ public struct LineWindows: Sendable, Hashable {
     /// `HH:MM`, up to 24:00.
     private static func minute(_ text: Substring) -> Int? {
         let parts = text.split(separator: ":", omittingEmptySubsequences: false)
-        guard parts.count == 2, (1...2).contains(parts[0].utf8.count), parts[1].utf8.count == 2, let hours = UInt8(parts[0]),
-            let minutes = UInt8(parts[1]), minutes < 60, hours < 24 || (hours == 24 && minutes == 0)
+        guard parts.count == 2, (1...2).contains(parts[0].utf8.count), parts[1].utf8.count == 2,
+            parts.allSatisfy({ $0.utf8.allSatisfy { (48...57).contains($0) } }),
+            let hours = UInt8(parts[0]), let minutes = UInt8(parts[1]), minutes < 60, hours < 24 || (hours == 24 && minutes == 0)
         else { return nil }
         return Int(hours) * 60 + Int(minutes)
     }

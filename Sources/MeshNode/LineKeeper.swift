@@ -176,15 +176,19 @@ final class LineKeeper: Sendable {
     }
 
     func ended(_ use: UInt64) {
-        change { state, now in
-            guard let priority = state.uses.removeValue(forKey: use) else { return }
+        let charged = rate.charged
+        let isUsedUp = change { state, now in
+            guard let priority = state.uses.removeValue(forKey: use) else { return false }
             if priority == .foreground {
                 state.readers -= 1
                 state.readersUntil = now + Self.readerLinger
             } else {
                 state.prefetchesUntil = now + Self.prefetchLinger
             }
+            let (site, spent) = (state.site, charged > state.booked ? charged - state.booked : 0)
+            return site.cap > 0 && site.shown == .open && site.spentMonth.addingSaturated(spent) >= site.cap
         }
+        if isUsedUp { look() }
         ticker.wake()
     }
 

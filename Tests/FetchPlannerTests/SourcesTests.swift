@@ -204,7 +204,7 @@ import Testing
 
     @Test(arguments: [FetchPriority.prefetch, .foreground])
     func `a want in line, or at rest after failures, sees that a peer has got the chunk`(priority: FetchPriority) {
-        var stage = Stage(others: 1, places: 1)
+        var stage = Stage(others: 1, places: 1) { $0.foregroundUpstreams = 0 }
         stage.mesh.owners = [stage.me]
         let ids = someChunks(2)
         _ = ids.flatMap { stage.want($0, priority) }

@@ -95,13 +95,15 @@ private struct Line {
         let ids = nodes.keys.sorted()
         for id in ids {
             guard nodes[id]!.diedAt == nil else { continue }
+            // Who belongs to the site is known before what he wants.
+            let members = nodes.values.count { now - ($0.diedAt ?? now) <= Self.detection }
             let others = ids.compactMap { other -> LineBudget.Peer? in
                 guard other != id, let node = nodes[other] else { return nil }
                 if let died = node.diedAt, now - died > Self.detection { return nil }
                 return node.said.last { $0.at + delay(other, id, $0.at) <= now }?.peer
             }
             var node = nodes[id]!
-            let share = node.budget.update(rate: rate, demand: node.wants, others: others, nodes: others.count + 1, now: .milliseconds(now))
+            let share = node.budget.update(rate: rate, demand: node.wants, others: others, nodes: members, now: .milliseconds(now))
             let peer = LineBudget.Peer(demand: node.wants, share: share)
             if peer != node.lastTold {
                 node.lastTold = peer

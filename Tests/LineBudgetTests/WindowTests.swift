@@ -63,18 +63,22 @@ private func at(_ weekday: Int, _ hour: Int, _ minute: Int = 0) -> LocalTime {
     }
 
     @Test func `the next change is found over nights, weeks and the change of clocks`() throws {
-        let night = try LineWindows(["daily 22:00-06:00 20mbit"])
-        #expect(night.nextChange(after: 0, otherwise: standing, local: summer) == 6 * 3600)
-        #expect(night.nextChange(after: 6 * 3600, otherwise: standing, local: summer) == 22 * 3600)
-        // In the night that is an hour short, and in the one that is longer.
-        #expect(night.nextChange(after: 47 * 3600, otherwise: standing, local: summer) == 53 * 3600)
-        #expect(night.nextChange(after: 95 * 3600 + 59, otherwise: standing, local: summer) == 102 * 3600)
+        /// Hours of UTC, to the next hour at which another rate holds.
+        func change(_ entry: String, after hours: Int64) throws -> Int64? {
+            let windows = try entry.isEmpty ? LineWindows() : LineWindows([entry])
+            return windows.nextChange(after: hours * 3600 + 59, otherwise: standing, local: summer).map { $0 / 3600 }
+        }
+        let night = "daily 22:00-06:00 20mbit"
+        let found = try [0, 6, 47, 95].map { try change(night, after: $0) }
+        // The night in which the clock goes forward is an hour shorter; that in which it goes back, an hour longer.
+        #expect(found == [6, 22, 53, 102])
         // The hour that is left out has no window.
-        let gap = try LineWindows(["daily 02:00-03:00 off"])
-        #expect(gap.nextChange(after: 27 * 3600, otherwise: standing, local: summer) == 73 * 3600)
-        #expect(try LineWindows(["sat 00:00-24:00 off"]).nextChange(after: 0, otherwise: standing, local: summer) == (5 * 24 - 0) * 3600)
-        #expect(LineWindows().nextChange(after: 0, otherwise: standing, local: summer) == nil)
-        #expect(try LineWindows(["daily 00:00-24:00 off"]).nextChange(after: 0, otherwise: standing, local: summer) == nil)
+        let gap = try change("daily 02:00-03:00 off", after: 27)
+        #expect(gap == 73)
+        let week = try change("sat 00:00-24:00 off", after: 0)
+        #expect(week == 120)
+        let none = try ["", "daily 00:00-24:00 off"].map { try change($0, after: 0) }
+        #expect(none == [nil, nil])
     }
 }
 

@@ -37,6 +37,9 @@ extension MeshTests {
                 let packed = try mesh.pack("image.fl", sizes: [60_000, 60_000])
                 for node in mesh.nodes { _ = try await node.node.open(packed.url) }
                 #expect(try await mesh.nodes[1].read(packed.name, "f0") == packed.files["f0"])
+                for node in mesh.nodes {
+                    try await eventually("all know who holds it") { (try? await node.node.status(of: nil))?.flists.first?.site.chunks == 1 }
+                }
                 let line = try await mesh.nodes[0].node.setLine(LineRequest(action: .pause, all: true, seconds: 3600))
                 #expect(line.state == "stopped" && line.until != nil)
                 try await eventually("the other node stops") { await mesh.nodes[1].node.line().state == "stopped" }
@@ -54,7 +57,9 @@ extension MeshTests {
                 await #expect(throws: (any Error).self) { try await mesh.nodes[0].node.open(mesh.hub.url + "/other.fl") }
                 #expect(mesh.hub.chunkRequests == before && mesh.hub.requests("/other.fl") == 0)
                 _ = try await mesh.nodes[1].node.setLine(LineRequest(action: .resume))
-                try await eventually("the line is open") { await mesh.nodes[0].node.line().state == "open" }
+                for node in mesh.nodes {
+                    try await eventually("the line is open") { node.node.fetcher.state.withLock { $0.planner.lineGate } == .open }
+                }
                 #expect(try await mesh.nodes[0].read(packed.name, "f1") == packed.files["f1"])
             }
         }
@@ -65,7 +70,7 @@ extension MeshTests {
                 try await mesh.addNode { $0.upstream.monthlyCap = LineCap(bytes: 1 << 20) }
                 try await mesh.addNode()
                 try await mesh.meet()
-                let packed = try mesh.pack("image.fl", sizes: [Int](repeating: 500_000, count: 4))
+                let packed = try mesh.pack("image.fl", sizes: [Int](repeating: 60_000, count: 60))
                 let job = try await mesh.nodes[1].node.prefetch(PrefetchRequest(flist: packed.url, scope: .node))
                 try await eventually("the cap is used up") { await mesh.nodes[1].node.line().state == "capReached" }
                 try await eventually("the job says so") {
