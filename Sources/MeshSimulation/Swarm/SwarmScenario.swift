@@ -1,4 +1,5 @@
 internal import FetchPlanner
+internal import Gossip
 
 /// A question about a site of many nodes that want the same chunks, put to the real planner in every node under virtual time: one
 /// seed, one history.
@@ -24,6 +25,8 @@ public struct SwarmScenario: Sendable {
     public var lanRate: Double = 1e9
     /// Nodes that hold everything from the beginning (`swarm`).
     public var seeders = 1
+    /// Between the first and the last node that is told to begin, in any order (`swarm`).
+    public var startSpread: Duration = .zero
     /// How long news takes from one node to another: between these, different for each chunk and pair.
     public var news: (least: Duration, most: Duration) = (.milliseconds(50), .milliseconds(500))
     /// Virtual time after which the run is over in any case.
@@ -56,9 +59,15 @@ public struct SwarmScenario: Sendable {
         let swarm = Swarm(setup)
         let payload = Double(chunks) * setup.chunkBytes
         switch start {
-        case .herd, .swarm:
+        case .herd:
             for node in swarm.nodes { node.startedAt = .seconds(-60) }
             swarm.startAll()
+        case .swarm:
+            var random = SplitMix64(seed: seed &+ 17)
+            for node in swarm.nodes {
+                node.startedAt = .seconds(-60)
+                swarm.start(node.index, at: startSpread / 1000 * Int.random(in: 0..<1000, using: &random))
+            }
         case .rolling:
             let pause: Duration = .seconds(swarm.idealSeconds / Double(nodes))
             for node in swarm.nodes { swarm.start(node.index, at: pause * node.index) }
