@@ -128,7 +128,9 @@ extension GossipMachine {
             let sample = now &- pending.sentAt
             entry.roundTrip = entry.roundTrip.map { $0 - $0 / 8 + sample / 8 } ?? sample
             entry.pending = nil
-            entry.nextHello = now &+ GossipLimits.helloInterval &+ random.next(upperBound: GossipLimits.helloInterval / 4)
+            if !entry.hasNews {
+                entry.nextHello = now &+ GossipLimits.helloInterval &+ random.next(upperBound: GossipLimits.helloInterval / 4)
+            }
         }
         entry.head = head
         entry.remember(head.gateways)
@@ -137,7 +139,11 @@ extension GossipMachine {
         let gateways = gateways
         if gateways.contains(where: { $0.id == me.id }) {
             publish(entry)
-            if isNew { book.sites[head.name]?.nextHello = min(entry.nextHello, now &+ GossipLimits.helloPause / 10) }
+            if isNew {
+                book.sites[head.name]?.nextHello = min(entry.nextHello, now &+ GossipLimits.helloPause / 10)
+                // The others hear of it by the next hello.
+                for name in book.sites.keys where name != head.name { book.sites[name]?.hurry(now) }
+            }
         } else {
             relay(head, to: gateways, unlessAsHeard: true, now)
         }
@@ -176,7 +182,7 @@ extension GossipMachine {
             book.sites[head.name]?.remember(gateways)
             // New addresses are a new chance.
             if !gateways.allSatisfy({ known.addresses.contains($0) }) {
-                book.sites[head.name]?.nextHello = min(known.nextHello, max(now, known.lastHello &+ GossipLimits.helloPause))
+                book.sites[head.name]?.hurry(now)
             }
         } else if enter(SiteHead(name: head.name, gateways: gateways, nodes: head.nodes, flists: head.flists), isHearsay: true, now) {
             book.sites[head.name]?.remember(gateways)
@@ -189,7 +195,7 @@ extension GossipMachine {
         guard var entry = book.sites[name], !gateways.allSatisfy({ entry.head.gateways.contains($0) }) else { return }
         // Not taken for true before one of them has said so: else two gateways could keep telling each other what is long over.
         entry.tryFirst = gateways
-        entry.nextHello = min(entry.nextHello, max(now, entry.lastHello &+ GossipLimits.helloPause))
+        entry.hurry(now)
         book.sites[name] = entry
         book.due = min(book.due, entry.nextHello)
     }
@@ -289,7 +295,7 @@ extension GossipMachine {
 
     private mutating func tickHello(_ name: String, gatewaysChanged: Bool, _ now: UInt64) {
         guard var entry = book.sites[name] else { return }
-        if gatewaysChanged { entry.nextHello = min(entry.nextHello, entry.lastHello &+ GossipLimits.helloPause) }
+        if gatewaysChanged { entry.hurry(now) }
         if now >= entry.nextHello {
             if entry.pending != nil { entry.failures += 1 }
             let nonce = random.next()
@@ -305,7 +311,7 @@ extension GossipMachine {
                 send([siteMessage(.hello, nonce: nonce, without: name)], to: target.address, about: nil, gossip: false)
             }
             entry.pending = (nonce, now)
-            entry.lastHello = now
+            (entry.lastHello, entry.hasNews) = (now, false)
             let pause = GossipLimits.helloPause << UInt64(min(entry.failures, 4))
             entry.nextHello = now &+ min(pause, GossipLimits.helloInterval) &+ random.next(upperBound: GossipLimits.helloPause / 4)
             if entry.failures == GossipLimits.helloPatience { publish(entry) }
@@ -326,7 +332,7 @@ extension GossipMachine {
                 book.sites[name]?.toldAt = nil
                 book.sites[name]?.toldRoundTrip = nil
             }
-            if !isGateway, let heardAt = entry.heardAt, now &- heardAt > GossipLimits.hearsayMemory { book.sites[name]?.heardAt = nil }
+            if !isGateway, let heardAt = entry.heardAt, now &- heardAt > 2 &* GossipLimits.helloInterval { book.sites[name]?.heardAt = nil }
             let memory = entry.isConfirmed ? GossipLimits.siteMemory : GossipLimits.hearsayMemory
             if now &- entry.newsAt > memory, !isTold {
                 book.sites[name] = nil

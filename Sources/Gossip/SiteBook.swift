@@ -20,12 +20,20 @@ struct SiteBook: Sendable {
         var newsAt: UInt64
         var nextHello: UInt64
         var lastHello: UInt64 = 0
+        /// There is news for the site since the last hello: its answer does not put off the next one.
+        var hasNews = false
         /// One of its nodes, or a gateway of this site, vouched for it at some time.
         var isConfirmed = false
         /// Hellos in a row that were not answered.
         var failures = 0
         var pending: (nonce: UInt64, sentAt: UInt64)?
         var roundTrip: UInt64?
+
+        /// The next hello goes out as soon as it may.
+        mutating func hurry(_ now: UInt64) {
+            hasNews = true
+            nextHello = min(nextHello, max(now, lastHello &+ GossipLimits.helloPause))
+        }
 
         mutating func remember(_ gateways: [SiteGateway]) {
             let ids = Set(gateways.map(\.id))
