@@ -15,23 +15,26 @@ internal import Synchronization
 /// A pass looks at the old end of a list only, in steps of `evictionBatch`; what it may not take moves to a list of its own, so that later
 /// passes don't meet it again until it was used.
 extension ChunkStore {
-    /// Asks the file system for its free space when the last answer is old.
+    /// Asks the file system for its free space when the last answer is old. Who comes while another asks waits for the answer: until the first
+    /// one there is no floor to keep.
     func lookAtFreeSpace(force: Bool = false) {
-        let now = Posix.monotonicNanoseconds()
-        let isDue = state.withLock { state in
-            guard force || state.freeCheckedAt == 0 || now &- state.freeCheckedAt >= ChunkStoreLimits.freeSpaceInterval else {
-                return false
-            }
-            state.freeCheckedAt = now
-            return true
+        func isDue() -> Bool {
+            let now = Posix.monotonicNanoseconds()
+            return state.withLock { $0.freeCheckedAt == 0 || now &- $0.freeCheckedAt >= ChunkStoreLimits.freeSpaceInterval }
         }
-        guard isDue, let space = files.space() else { return }
-        state.withLock { state in
-            state.freeBytes = space.free
-            switch state.minFree {
-            case .bytes(let bytes): state.floorBytes = ChunkStoreLimits.bounded(bytes)
-            case .percent(let percent):
-                state.floorBytes = percent > 0 ? Int64(Double(space.total) * min(100, percent) / 100) : 0
+        guard force || isDue() else { return }
+        lookingAtSpace.withLock { _ in
+            guard force || isDue() else { return }
+            let space = files.space()
+            state.withLock { state in
+                state.freeCheckedAt = max(1, Posix.monotonicNanoseconds())
+                guard let space else { return }
+                state.freeBytes = space.free
+                switch state.minFree {
+                case .bytes(let bytes): state.floorBytes = ChunkStoreLimits.bounded(bytes)
+                case .percent(let percent):
+                    state.floorBytes = percent > 0 ? Int64(Double(space.total) * min(100, percent) / 100) : 0
+                }
             }
         }
     }

@@ -60,6 +60,8 @@ public final class ChunkStore: Sendable {
     let index = Mutex(Index())
     /// One thread evicts at a time; the others wait for the room that it makes.
     let evicting = Mutex(())
+    /// Held while the file system is asked for its free space.
+    let lookingAtSpace = Mutex(())
     /// Held while a chunk's file and its entry change together, by the first byte of the id.
     let shards: [Shard] = (0..<64).map { _ in Shard() }
     let keeper = Keeper()
