@@ -225,7 +225,6 @@ class PeerGarbage(_TwoPhases):
     name = "peer-garbage"
     text = """A peer's disk has gone bad: every chunk that it announces and sends has wrong bytes. None is taken, the peer is blamed by name
     and shunned after three, the others serve, the line carries nothing. Reading on that node itself mends its copy."""
-    is_short = True
 
     def spoil(self) -> None:
         for path in self.files(2):

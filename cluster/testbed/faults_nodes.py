@@ -172,7 +172,6 @@ class HalfDeadSilent(Impostor):
     handshake's three seconds. What it owns it fetches for itself and gives to nobody, so that this share (1 ÷ nodes) may cross twice."""
     manner = "silent"
     stall_limit = 8.0
-    is_short = True
 
 
 class PeerBabbles(Impostor):
