@@ -262,12 +262,11 @@ extension GossipMachine {
 
     /// For each chunk of the flist, how many live nodes hold it, this one included; `nil` when nobody publishes the flist. Nodes that
     /// give the flist another number of chunks than this node (or, if it doesn't publish it, than the first) are left out.
-    /// - Parameter site: only nodes of that site count.
-    public func copies(of flist: FlistDigest, site: String? = nil) -> [UInt16]? {
+    public func copies(of flist: FlistDigest) -> [UInt16]? {
         let live = (contents.holders[flist] ?? []).filter(\.isLive)
         guard let count = (live.first { $0.node == me.id } ?? live.first)?.bitmap.count else { return nil }
         var counts = [UInt16](repeating: 0, count: count)
-        for holder in live where site == nil || (holder.node == me.id ? me.site : members[holder.node]?.site) == site {
+        for holder in live {
             holder.bitmap.add(to: &counts)
             for index in holder.dropped where index < count && holder.bitmap.contains(index) && counts[index] > 0 { counts[index] -= 1 }
         }

@@ -12,13 +12,11 @@ extension GossipTransport {
     /// Changes what this node publishes.
     func change(_ body: (inout GossipMachine, _ now: UInt64) -> Void) { withMachine { body(&$0, $1) } }
 
-    /// Live members other than this node, of this node's site.
-    var siteMembers: [Member] {
-        read { machine, _ in machine.members.values.filter { $0.state.isLive && $0.id != machine.me.id } }
-    }
+    /// The live nodes of the site but this one.
+    var siteMembers: [Member] { read { machine, _ in machine.liveOthers } }
 
     /// Live nodes of the site, this one included.
-    var liveCount: Int { read { machine, _ in machine.members.values.count { $0.state.isLive && $0.id != machine.me.id } + 1 } }
+    var liveCount: Int { read { machine, _ in machine.liveOthers.count + 1 } }
 
     func member(_ node: NodeID) -> Member? { read { machine, _ in machine.members[node] } }
 
@@ -41,6 +39,9 @@ extension GossipTransport {
 }
 
 extension GossipMachine {
+    /// The live nodes of the site but this one: no other node is a member.
+    var liveOthers: [Member] { members.values.filter(\.state.isLive) }
+
     /// What the node says of itself; `nil` before it has said anything that makes sense.
     func profile(of node: NodeID) -> NodeProfile? { facts(of: node)[MeshFacts.profileKey].flatMap(NodeProfile.init) }
 }

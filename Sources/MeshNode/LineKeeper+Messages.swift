@@ -26,9 +26,7 @@ extension LineKeeper {
     }
 
     private func heard(_ bytes: [UInt8], from node: NodeID) {
-        guard let note = LineNote(bytes), node != me, let member = gossip.member(node), member.state.isLive,
-            gossip.read({ machine, _ in member.site == machine.me.site })
-        else { return }
+        guard let note = LineNote(bytes), node != me, gossip.member(node)?.state.isLive == true else { return }
         let now = clock.now
         let isNew = state.withLock { state in
             if let known = state.heard[node], known.note.sequence > note.sequence { return false }

@@ -218,11 +218,11 @@ public final class MeshNode: Service {
 
     /// - Parameter reaching: what was known of the members.
     private func upstreamIsBack(at node: NodeID, _ reaching: inout [NodeID: Bool]) -> Bool {
-        let reaches = parts.gossip.read { machine, _ in
-            guard let member = machine.members[node], member.state.isLive, member.site == machine.me.site else { return false }
-            return machine.profile(of: node)?.reachesUpstream ?? false
+        let (reaches, members) = parts.gossip.read { machine, _ in
+            let isLive = machine.members[node]?.state.isLive ?? false
+            return (isLive && machine.profile(of: node)?.reachesUpstream == true, machine.members.count)
         }
-        if reaching.count > parts.gossip.members().count { reaching = [:] }
+        if reaching.count > members { reaching = [:] }
         defer { reaching[node] = reaches }
         return reaches && reaching[node] == false
     }

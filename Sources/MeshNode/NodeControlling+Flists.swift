@@ -208,9 +208,7 @@ extension MeshNode {
         case .site:
             if await isGoodHere(chunk) { return nil }
             let holders = parts.gossip.read { machine, _ in
-                machine.holders(of: entry.record.digest, index).filter {
-                    $0 != machine.me.id && machine.members[$0]?.site == machine.me.site
-                }
+                machine.holders(of: entry.record.digest, index).filter { $0 != machine.me.id }
             }
             guard !holders.isEmpty else { return .init(chunk: chunk.hex, reason: "no node of the site holds it") }
             for holder in holders {

@@ -24,13 +24,13 @@ extension MeshNode {
     private func siteStatus(_ entry: FlistTable.Entry) -> Status.Flist.Site {
         let count = entry.flist.chunks.count
         let digest = entry.record.digest
-        let copies = parts.gossip.read { machine, _ in machine.copies(of: digest, site: machine.me.site) } ?? []
+        let copies = parts.gossip.read { machine, _ in machine.copies(of: digest) } ?? []
         guard copies.count == count, let fewest = copies.min(), let rarest = copies.firstIndex(of: fewest) else {
             return .init(chunks: 0, complete: count == 0, minCopies: 0, missing: count)
         }
         let atSite = copies.count { $0 > 0 }
         let nodes = parts.gossip.read { machine, _ in
-            var holders = machine.holders(of: digest, rarest).compactMap { machine.members[$0] }.filter { $0.site == machine.me.site }
+            var holders = machine.holders(of: digest, rarest).compactMap { machine.members[$0] }
                 .map { Status.Flist.Rarest.Node(name: $0.name, id: $0.id.hex) }
             if machine.bitmap(of: machine.me.id, digest)?.contains(rarest) == true {
                 holders.append(.init(name: machine.me.name, id: machine.me.id.hex))

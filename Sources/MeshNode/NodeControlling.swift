@@ -65,7 +65,7 @@ extension MeshNode: NodeControl {
         var seen: Set<ChunkID> = []
         let several = parts.flists.all.count > 1
         for entry in parts.flists.all {
-            let copies = parts.gossip.read { machine, _ in machine.copies(of: entry.record.digest, site: machine.me.site) } ?? []
+            let copies = parts.gossip.read { machine, _ in machine.copies(of: entry.record.digest) } ?? []
             let known = sizes(of: entry.flist)
             for (index, count) in copies.enumerated() where count > 0 && index < entry.flist.chunks.count {
                 if several, !seen.insert(entry.flist.chunks[index]).inserted { continue }

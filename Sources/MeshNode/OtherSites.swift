@@ -100,15 +100,7 @@ extension SiteView {
         guard let flist else { return [me] }
         let isYoung = flists.age(of: flist, now: now).map { $0 < Self.youth } ?? false
         let key = MeshFacts.flistKey(flist)
-        return [me]
-            + gossip.read { machine, _ in
-                machine.members.values.compactMap { member in
-                    guard member.id != me, member.state.isLive else { return nil }
-                    let facts = machine.facts(of: member.id)
-                    let profile = facts[MeshFacts.profileKey].flatMap(NodeProfile.init)
-                    return profile?.asksSites == true && (facts[key] != nil || isYoung) ? member.id : nil
-                }
-            }
+        return [me] + liveOthers { facts, profile in profile?.asksSites == true && (facts[key] != nil || isYoung) }
     }
 
     func awaitsSites(of flist: FlistDigest?) -> Bool {

@@ -46,7 +46,7 @@ struct PrefetchGoal: Sendable {
         parts.gossip.read { machine, _ in
             indices.filter { index in
                 let chunk = flist.chunks[index]
-                let holders = machine.holders(of: flist.digest, index).filter { $0 != me && machine.members[$0]?.site == machine.me.site }
+                let holders = machine.holders(of: flist.digest, index).filter { $0 != me }
                 guard holders.count < copies else { return false }
                 let others = nodes.filter { !holders.contains($0) }
                 return Rendezvous.ranking(of: chunk, among: others).prefix(copies - holders.count).contains(me)
@@ -69,20 +69,15 @@ struct PrefetchGoal: Sendable {
         return parts.gossip.siteMembers.map(\.id).filter { !apart.contains($0) && (isYoung || knowing.contains($0)) } + [parts.identity.id]
     }
 
-    /// Blocking. How far the site (scope `site`) or the whole mesh (scope `all`) is, in chunks: all of them when every one has the copies that
+    /// Blocking. How far the site is, in chunks: all of them when every one has the copies that
     /// are wanted; before that, copies made per copies wanted for one chunk.
     func done() -> Int {
         parts.gossip.read { machine, _ in
-            let live = machine.members.values.filter {
-                $0.state.isLive && $0.id != machine.me.id && machine.profile(of: $0.id)?.keepsApart != true
-            }
+            let nodes = machine.liveOthers.count { machine.profile(of: $0.id)?.keepsApart != true } + 1
             switch scope {
             case .node: return flist.chunks.count { parts.store.contains($0) }
-            case .site:
-                let siteNodes = live.count { $0.site == machine.me.site } + 1
-                return done(machine.copies(of: flist.digest, site: machine.me.site), wanted: min(copies, siteNodes))
-            case .all:
-                return done(machine.copies(of: flist.digest), wanted: live.count + 1)
+            case .site: return done(machine.copies(of: flist.digest), wanted: min(copies, nodes))
+            case .all: return done(machine.copies(of: flist.digest), wanted: nodes)
             }
         }
     }

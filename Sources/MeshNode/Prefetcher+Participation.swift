@@ -13,13 +13,13 @@ extension Prefetcher {
         guard parts.mode == .both else { return }
         let found = parts.gossip.read { machine, _ -> [(FlistDigest, JobFact)] in
             var found: [(FlistDigest, JobFact)] = []
-            for (node, member) in machine.members where member.state.isLive && node != machine.me.id {
-                let jobs = machine.facts(of: node).filter { $0.key.kind == MeshFacts.job }.sorted {
+            for member in machine.liveOthers {
+                let jobs = machine.facts(of: member.id).filter { $0.key.kind == MeshFacts.job }.sorted {
                     $0.key.id.lexicographicallyPrecedes($1.key.id)
                 }
                 for (key, value) in jobs.prefix(Self.maxJobsOfNode) {
                     guard let digest = MeshFacts.digest(of: key), let fact = JobFact(value) else { continue }
-                    if fact.scope == .all || member.site == machine.me.site { found.append((digest, fact)) }
+                    found.append((digest, fact))
                 }
             }
             return found

@@ -26,9 +26,7 @@ extension PrefetchGoal {
     /// of every stretch, so that the chunks that leave a holder at one time are different ones.
     func inOrder(_ indices: [Int], window: Int) -> [Int] {
         let isShared = parts.gossip.read { machine, _ in
-            let others = machine.publishers(of: flist.digest).filter {
-                $0 != machine.me.id && machine.members[$0]?.site == machine.me.site
-            }
+            let others = machine.publishers(of: flist.digest).filter { $0 != machine.me.id }
             return others.contains { !machine.isComplete($0, flist.digest) }
                 && others.contains { machine.bitmap(of: $0, flist.digest)?.isEmpty == false }
         }

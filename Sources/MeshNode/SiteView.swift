@@ -36,10 +36,7 @@ struct SiteView: MeshView {
         return gossip.read { machine, _ in
             var out: [NodeID] = []
             for (digest, index) in places {
-                for node in machine.holders(of: digest, index)
-                where node != me && !out.contains(node) {
-                    out.append(node)
-                }
+                for node in machine.holders(of: digest, index) where node != me && !out.contains(node) { out.append(node) }
             }
             return out
         }
@@ -49,11 +46,7 @@ struct SiteView: MeshView {
         let places = flists.places(of: chunk)
         return gossip.read { machine, now in
             for (digest, index) in places {
-                if let node = machine.claimant(of: digest, index, now: now), node != me, let member = machine.members[node],
-                    member.state.isLive
-                {
-                    return node
-                }
+                if let node = machine.claimant(of: digest, index, now: now), machine.members[node]?.state.isLive == true { return node }
             }
             return nil
         }
@@ -70,16 +63,18 @@ struct SiteView: MeshView {
     private func otherOwners(for flist: FlistDigest) -> [NodeID] {
         let isYoung = flists.age(of: flist, now: now).map { $0 < Self.youth } ?? false
         let key = MeshFacts.flistKey(flist)
-        return gossip.read { machine, _ in
-            machine.members.values.compactMap { member in
-                guard member.id != me, member.state.isLive else { return nil }
-                let facts = machine.facts(of: member.id)
-                // A node that has not spoken of itself yet probably reaches upstream; the choice must not depend on the moment.
-                let profile = facts[MeshFacts.profileKey].flatMap(NodeProfile.init)
-                guard profile?.reachesUpstream ?? isYoung else { return nil }
-                guard let value = facts[key], let fact = FlistFact(value) else { return isYoung ? member.id : nil }
-                return fact.fetches ? member.id : nil
-            }
+        return liveOthers { facts, profile in
+            // A node that has not spoken of itself yet probably reaches upstream; the choice must not depend on the moment.
+            guard profile?.reachesUpstream ?? isYoung else { return false }
+            guard let value = facts[key], let fact = FlistFact(value) else { return isYoung }
+            return fact.fetches
+        }
+    }
+
+    /// The live nodes of the site but this one that `isChosen` picks by their facts and by what they say of themselves.
+    func liveOthers(where isChosen: ([FactKey: [UInt8]], NodeProfile?) -> Bool) -> [NodeID] {
+        gossip.read { machine, _ in
+            machine.liveOthers.map(\.id).filter { isChosen(machine.facts(of: $0), machine.profile(of: $0)) }
         }
     }
 

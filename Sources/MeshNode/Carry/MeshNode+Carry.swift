@@ -32,7 +32,7 @@ extension NodeParts {
     /// Whether every chunk is here, or on some live node of the site. Blocking.
     func isComplete(_ entry: FlistTable.Entry) -> Bool {
         if entry.flist.chunks.allSatisfy({ store.contains($0) }) { return true }
-        let copies = gossip.read { machine, _ in machine.copies(of: entry.record.digest, site: machine.me.site) } ?? []
+        let copies = gossip.read { machine, _ in machine.copies(of: entry.record.digest) } ?? []
         return copies.count == entry.flist.chunks.count && copies.allSatisfy { $0 > 0 }
     }
 }

@@ -131,7 +131,7 @@ final class GoalKeeper: Sendable {
     @discardableResult
     private func hear() -> Bool {
         let told = parts.gossip.read { machine, _ -> [(FlistDigest, KeepGoal)] in
-            machine.members.values.filter { $0.state.isLive && $0.id != machine.me.id && $0.site == machine.me.site }.flatMap { member in
+            machine.liveOthers.flatMap { member in
                 machine.facts(of: member.id).compactMap { key, value in
                     guard key.kind == MeshFacts.goal, let digest = MeshFacts.digest(of: key), let fact = GoalFact(value) else { return nil }
                     return (digest, fact.goal)
@@ -315,8 +315,7 @@ extension NodeParts {
         let digest = entry.record.digest
         let holders = gossip.read { machine, _ -> [KeepRound.Holder] in
             let key = MeshFacts.goalKey(digest)
-            let others = machine.members.values.filter { $0.state.isLive && $0.site == machine.me.site && $0.id != machine.me.id }
-            return (others.map(\.id) + [machine.me.id]).compactMap { node in
+            return (machine.liveOthers.map(\.id) + [machine.me.id]).compactMap { node in
                 let bitmap = machine.bitmap(of: node, digest)
                 let fact = machine.facts(of: node)[key].flatMap(GoalFact.init)
                 guard bitmap != nil || fact?.goal.isActive == true else { return nil }
