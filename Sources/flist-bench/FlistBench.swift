@@ -8,6 +8,7 @@ internal import Synchronization
 /// What the flist tools are measured against; scripts/bench runs it.
 ///
 ///     flist-bench encode DIR rfs|zstd [LEVEL [THREADS]]     the codec alone on a tree's blocks, all in memory: no store, no flist
+///     flist-bench touch FLIST CHUNKS SOCKET                reads all files through the daemon at the read socket SOCKET, whose chunks lie in CHUNKS
 ///     flist-bench list FLIST                               opens it, lists its root, looks one entry up
 ///
 /// Each prints one JSON line.
@@ -20,9 +21,10 @@ internal import Synchronization
             let level = arguments.count > 4 ? Int32(arguments[4]) : nil
             let threads = arguments.count > 5 ? Int(arguments[5]) : nil
             try encode(arguments[2], coding, level: level, threads: threads ?? BlockingThreads.machineThreads)
+        case "touch" where arguments.count == 5: try TouchBench.run(arguments[2], chunks: arguments[3], socket: arguments[4])
         case "list" where arguments.count == 3: try list(arguments[2])
         default:
-            print("flist-bench encode DIR rfs|zstd [LEVEL [THREADS]]; flist-bench list FLIST")
+            print("flist-bench encode DIR rfs|zstd [LEVEL [THREADS]]; flist-bench list FLIST; flist-bench touch FLIST CHUNKS SOCKET")
             exit(2)
         }
     }
