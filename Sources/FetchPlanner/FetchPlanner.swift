@@ -36,7 +36,7 @@ public struct FetchPlanner: Sendable {
         public var notOwnerPause: Duration = .milliseconds(50)
         public var notOwnerRetries = 5
         /// A node that may not fetch for an flist is not asked again for it before this.
-        public var declinedPause: Duration = .seconds(10)
+        public var declinedPause: Duration = .seconds(1)
         /// A peer that could not be reached rests this long times the failures in a row, at most five times.
         public var peerRest: Duration = .seconds(2)
         /// Wrong bytes from one peer until it is shunned, and for how long.
