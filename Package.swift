@@ -79,6 +79,7 @@ let package = Package(
         .target(name: "MeshSimulation", dependencies: ["ChunkModel", "FetchPlanner", "Gossip", "MeshKeys"], swiftSettings: pure),
         .target(name: "CarryFile", dependencies: ["ChunkModel"], swiftSettings: settings),
         .target(name: "LineBudget", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: pure),
+        .target(name: "ReadProtocol", dependencies: ["ChunkModel"], swiftSettings: pure),
 
         // I/O.
         .target(
@@ -93,6 +94,12 @@ let package = Package(
             name: "GossipTransport", dependencies: ["ChunkModel", "Gossip", "MeshKeys", log, nioCore, nioPosix], swiftSettings: besideNIO),
         .target(name: "PeerExchange", dependencies: ["CLinux", "ChunkModel", "MeshKeys", "PeerProtocol", log], swiftSettings: settings),
         .target(name: "HubServer", dependencies: [hummingbird, lifecycle, log, nioCore, nioPosix], swiftSettings: besideNIO),
+        .target(
+            name: "DecodedFiles", dependencies: ["BlockCodec", "BlockingThreads", "CLinux", "ChunkModel", log], swiftSettings: settings),
+        .target(
+            name: "ReadServer", dependencies: ["BlockingThreads", "CLinux", "ChunkModel", "ReadProtocol", log], swiftSettings: settings),
+        .target(
+            name: "ReadClient", dependencies: ["BlockingThreads", "CLinux", "ChunkModel", "Flist", "ReadProtocol"], swiftSettings: settings),
         .target(name: "ReadAPI", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "Flist"], swiftSettings: settings),
 
         // The node, and what controls it.
@@ -108,9 +115,10 @@ let package = Package(
         .target(
             name: "MeshNode",
             dependencies: [
-                "BlockingThreads", "CarryFile", "ChunkModel", "ChunkStore", "ControlModel", "FetchPlanner", "Flist", "Gossip",
-                "GossipTransport", "LegacyFlist", "LineBudget", "MeshKeys", "Minisign", "NodeConfiguration", "PeerExchange", "PeerProtocol",
-                "ReadAPI", "SQLiteFile", "UpstreamStores", lifecycle, log,
+                "BlockCodec", "BlockingThreads", "CarryFile", "ChunkModel", "ChunkStore", "ControlModel", "DecodedFiles", "FetchPlanner",
+                "Flist",
+                "Gossip", "GossipTransport", "LegacyFlist", "LineBudget", "MeshKeys", "Minisign", "NodeConfiguration", "PeerExchange",
+                "PeerProtocol", "ReadAPI", "ReadProtocol", "ReadServer", "SQLiteFile", "UpstreamStores", lifecycle, log,
             ], swiftSettings: besideNIO),
 
         // Programs.
@@ -173,13 +181,18 @@ let package = Package(
         .testTarget(
             name: "PeerExchangeTests", dependencies: ["CLinux", "ChunkModel", "MeshKeys", "PeerExchange", "PeerProtocol", log],
             swiftSettings: settings),
+        .testTarget(name: "ReadProtocolTests", dependencies: ["ChunkModel", "ReadProtocol"], swiftSettings: settings),
+        .testTarget(
+            name: "DecodedFilesTests", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "DecodedFiles", log],
+            swiftSettings: settings),
         .testTarget(name: "HubServerTests", dependencies: ["HubServer", log], swiftSettings: settings),
         .testTarget(
             name: "MeshNodeTests",
             dependencies: [
-                "CarryFile", "ChunkModel", "ChunkStore", "ControlAPI", "ControlModel", "FetchPlanner", "Flist", "FlistTools", "Gossip",
-                "GossipTransport", "LineBudget", "MeshKeys", "MeshNode", "Minisign", "NodeConfiguration", "PeerExchange", "PeerProtocol",
-                log,
+                "CarryFile", "ChunkModel", "ChunkStore", "ControlAPI", "ControlModel", "DecodedFiles", "FetchPlanner", "Flist",
+                "FlistTools",
+                "Gossip", "GossipTransport", "LineBudget", "MeshKeys", "MeshNode", "Minisign", "NodeConfiguration", "PeerExchange",
+                "PeerProtocol", "ReadClient", "ReadProtocol", log,
             ], swiftSettings: besideNIO),
         .testTarget(
             name: "ReadAPITests", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "Flist", "FlistTools", "ReadAPI"],
@@ -202,7 +215,7 @@ let fuzzed: [Target.Dependency] = [
     "Archives", "BlockCodec", "CarryFile", "ChunkModel", "ControlAPI", "ControlModel", "Flist", "FlistTools", "Gossip", "GossipTransport",
     "HubServer",
     "LegacyFlist",
-    "MeshKeys", "Minisign", "NodeConfiguration", "PeerProtocol", "SQLiteFile", "UpstreamStores", hummingbird,
+    "MeshKeys", "Minisign", "NodeConfiguration", "PeerProtocol", "ReadProtocol", "SQLiteFile", "UpstreamStores", hummingbird,
 ]
 if let libFuzzer = Context.environment["CHUNKMESH_FUZZ"] {
     package.targets.removeAll { $0.isTest }
