@@ -204,7 +204,7 @@ let package = Package(
         .testTarget(name: "FuseProtocolTests", dependencies: ["FuseProtocol"], swiftSettings: settings),
         .testTarget(
             name: "FlistMountTests",
-            dependencies: ["BlockingThreads", "ChunkModel", "Flist", "FlistMount", "FlistTools", "FuseProtocol", "ReadAPI"],
+            dependencies: ["BlockingThreads", "CLinux", "ChunkModel", "Flist", "FlistMount", "FlistTools", "FuseProtocol", "ReadAPI"],
             swiftSettings: settings),
         // The programs themselves, over real sockets.
         .testTarget(name: "EndToEndTests", dependencies: ["chunkmesh", "chunkmeshd", "mount-flist"], swiftSettings: settings),

@@ -12,7 +12,7 @@ public protocol MountContent: Sendable {
     func read(_ ino: Int64, offset: UInt64, length: Int) async throws -> ContentPiece
 
     /// The whole file, decoded, when it lies on this machine's disk now, so that the kernel can read it itself. Does not wait for content.
-    func wholeFile(_ ino: Int64) async -> SharedDescriptor?
+    func wholeFile(_ ino: Int64) async -> (any DecodedContent)?
 
     /// Whether `wholeFile` may ever give one.
     var hasWholeFiles: Bool { get }
@@ -25,21 +25,29 @@ public protocol MountContent: Sendable {
 public enum ContentPiece: Sendable {
     case slices([BlockSlice])
     /// A range of a file of decoded content.
-    case file(SharedDescriptor, offset: UInt64, length: Int)
+    case file(any DecodedContent, offset: UInt64, length: Int)
+    case bytes([UInt8])
 
     /// Bytes.
     public var count: Int {
         switch self {
         case .slices(let slices): slices.reduce(0) { $0 + $1.range.count }
         case .file(_, _, let length): length
+        case .bytes(let bytes): bytes.count
         }
     }
 }
 
+/// A file of decoded content on this machine's disk.
+public protocol DecodedContent: AnyObject, Sendable {
+    /// For reading; valid while this lives.
+    var descriptor: Int32 { get }
+}
+
 /// A descriptor that is closed with its last reference.
-public final class SharedDescriptor: Sendable {
-    public let number: Int32
+public final class SharedDescriptor: DecodedContent {
+    public let descriptor: Int32
     /// - Parameter number: an open descriptor, which the new object owns.
-    public init(owning number: Int32) { self.number = number }
-    deinit { close(number) }
+    public init(owning number: Int32) { descriptor = number }
+    deinit { close(descriptor) }
 }

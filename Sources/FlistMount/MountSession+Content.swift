@@ -32,7 +32,7 @@ extension MountSession {
     /// The kernel's id for the whole file, where there is one and the kernel takes it.
     private func backing(_ ino: Int64, _ device: FuseDevice) async -> Int32? {
         guard let file = await content.wholeFile(ino) else { return nil }
-        switch device.openBacking(file.number) {
+        switch device.openBacking(file.descriptor) {
         case .id(let id): return id
         case .unsuitable: return nil
         case .refused:
@@ -104,9 +104,14 @@ extension MountSession {
             withExtendedLifetime(slices) {
                 _ = device.send(reply, slices.map { slice in slice.withBytes { $0 } })
             }
+        case .bytes(let bytes):
+            reply.finish(unique: unique, following: bytes.count)
+            counters.withLock { $0.readBytes += bytes.count }
+            bytes.withUnsafeBytes { _ = device.send(reply, [$0]) }
         case .file(let file, let offset, let length):
             buffers.with { buffer in
-                guard length <= buffer.count, let start = off_t(exactly: offset), Self.fill(buffer, length, from: file.number, at: start)
+                guard length <= buffer.count, let start = off_t(exactly: offset),
+                    Self.fill(buffer, length, from: file.descriptor, at: start)
                 else {
                     counters.withLock { $0.failedReads += 1 }
                     complain("decoded content cannot be read back: \(String(cString: strerror(errno)))")

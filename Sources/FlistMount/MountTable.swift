@@ -1,6 +1,6 @@
 internal import Glibc
 
-/// The mounts that this process sees, as `/proc/self/mountinfo` lists them.
+/// The mounts that this thread sees, as `/proc/thread-self/mountinfo` lists them.
 public struct MountTable: Sendable, Equatable {
     public struct Mount: Sendable, Equatable {
         public var id: Int
@@ -30,7 +30,7 @@ public struct MountTable: Sendable, Equatable {
     }
 
     public static func current() -> MountTable {
-        let file = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC)
+        let file = open("/proc/thread-self/mountinfo", O_RDONLY | O_CLOEXEC)
         guard file >= 0 else { return MountTable(parsing: []) }
         defer { close(file) }
         return MountTable(parsing: contents(file))

@@ -28,7 +28,7 @@ public final class ReaderContent: MountContent {
 
     public var hasWholeFiles: Bool { false }
     public func ready(_ ino: Int64, offset: UInt64, length: Int) -> ContentPiece? { nil }
-    public func wholeFile(_ ino: Int64) async -> SharedDescriptor? { nil }
+    public func wholeFile(_ ino: Int64) async -> (any DecodedContent)? { nil }
     public func prefetch() async throws { try await prefetching?() }
 
     public func read(_ ino: Int64, offset: UInt64, length: Int) async throws -> ContentPiece {
