@@ -180,8 +180,7 @@ final class CurlTransfer: @unchecked Sendable {
             $0.connections += connections
             $0.headerBytes += headers
         }
-        let opening = LineCost.connectionBytes + (request.url.hasPrefix("https:") ? LineCost.handshakeBytes : 0)
-        worker?.rate.add(LineCost.stream(headers) + connections * opening)
+        settle(headers: headers, connections: connections)
         self.handle = nil
         worker = nil
         isPaused = false
@@ -189,6 +188,17 @@ final class CurlTransfer: @unchecked Sendable {
         curl_slist_free_all(headerList)
         headerList = nil
         return handle
+    }
+
+    /// Charges what the line carried beside the body.
+    private func settle(headers: Int, connections: Int) {
+        guard let worker else { return }
+        if let socket, let cost = worker.sockets.settle(socket) {
+            worker.rate.add(cost)
+        } else {
+            let opening = LineCost.connectionBytes + (request.url.hasPrefix("https:") ? LineCost.handshakeBytes : 0)
+            worker.rate.add(LineCost.stream(headers) + connections * opening)
+        }
     }
 
     /// - Parameter sip: take what comes next, whoever comes first.
@@ -224,7 +234,9 @@ final class CurlTransfer: @unchecked Sendable {
         if !mayTakeSip, worker.rate.wait(priority) != .no { return pause() }
         mayTakeSip = false
         heardAt = .now
-        worker.rate.charge(bytes.count)
+        let cost = LineCost.stream(bytes.count)
+        worker.rate.add(cost)
+        if let socket { worker.sockets.noteCharged(socket, cost) }
         counters?.add { $0.bodyBytes += bytes.count }
         guard number(CURLINFO_RESPONSE_CODE) == 200 else {
             errorBody += bytes.count
