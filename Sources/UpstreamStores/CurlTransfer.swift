@@ -218,6 +218,17 @@ final class CurlTransfer: @unchecked Sendable {
         return Int(CURL_WRITEFUNC_PAUSE)
     }
 
+    /// Its answer comes, or may come, and is read.
+    var mayBeHeld: Bool { socket != nil && !isPaused && !mayTakeSip }
+
+    /// Pauses it before its next bytes are read.
+    func holdBack() {
+        guard let handle, mayBeHeld else { return }
+        isPaused = true
+        pausedAt = .now
+        curl_easy_pause(handle.easy, 1)  // CURLPAUSE_RECV
+    }
+
     /// Why it takes too long, not counting the time in which it was held back here; `nil` when it does not.
     func overdue(now: ContinuousClock.Instant) -> TransferFailure? {
         guard !isPaused else { return nil }
@@ -231,7 +242,8 @@ final class CurlTransfer: @unchecked Sendable {
 
     private func receive(_ bytes: UnsafeRawBufferPointer) -> Int {
         guard let worker else { return 0 }
-        if !mayTakeSip, worker.rate.wait(priority) != .no { return pause() }
+        // Where libcurl did not keep to a pause, it is one all the same.
+        if !mayTakeSip, isPaused || worker.rate.wait(priority) != .no { return pause() }
         mayTakeSip = false
         heardAt = .now
         let cost = LineCost.stream(bytes.count)
