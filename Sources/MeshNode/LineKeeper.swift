@@ -54,7 +54,7 @@ final class LineKeeper: Sendable {
         var maxRate: UInt64?
         var windows = LineWindows()
         var cap: LineCap?
-        var budget = LineBudget()
+        var budget = LineBudget(cameAt: .zero)
         var pause = LinePause()
         var book = LineBook()
         /// Fetches under way here.

@@ -19,6 +19,8 @@ final class CurlSockets {
         var lookedAt: ContinuousClock.Instant?
         /// For a reader.
         var isOpen = false
+        /// Bytes on the line that were charged for it.
+        var charged = 0
     }
     private let rate: ReceiveRate
     private var known: [Int32: Known] = [:]
@@ -94,6 +96,17 @@ final class CurlSockets {
         if isUrgent { open(fd) } else { look(fd, now: .now) }
     }
 
+    func noteCharged(_ fd: Int32, _ cost: Int) { known[fd]?.charged += cost }
+
+    /// - Returns: what the connection has cost beside all that was charged for it: headers of all layers, handshakes, what came twice or is
+    ///   still unread; `nil` where the kernel tells none. It counts as charged from now on.
+    func settle(_ fd: Int32) -> Int? {
+        guard let socket = known[fd], let figures = Self.figures(of: fd) else { return nil }
+        let missing = max(0, figures.cost - socket.charged)
+        known[fd]?.charged += missing
+        return missing
+    }
+
     private func open(_ fd: Int32) {
         guard let socket = known[fd], !socket.isOpen else { return }
         known[fd]?.isOpen = true
@@ -146,14 +159,17 @@ final class CurlSockets {
         return Int(granted) >= 2 * bytes
     }
 
-    /// `tcpi_bytes_received` and `tcpi_min_rtt` (seconds) of `TCP_INFO`; `nil` where the kernel tells none.
-    private static func figures(of fd: Int32) -> (received: UInt64, roundTrip: Double)? {
+    /// `tcpi_bytes_received`, `tcpi_segs_in` and `tcpi_min_rtt` (seconds) of `TCP_INFO`; `nil` where the kernel tells none.
+    private static func figures(of fd: Int32) -> (received: UInt64, cost: Int, roundTrip: Double)? {
         withUnsafeTemporaryAllocation(byteCount: 256, alignment: 8) { buffer in
             var size = socklen_t(buffer.count)
             guard getsockopt(fd, Int32(IPPROTO_TCP), 11, buffer.baseAddress, &size) == 0, size >= 152 else { return nil }
+            let received = buffer.loadUnaligned(fromByteOffset: 128, as: UInt64.self)
+            let segments = buffer.loadUnaligned(fromByteOffset: 140, as: UInt32.self)
             let roundTrip = buffer.loadUnaligned(fromByteOffset: 148, as: UInt32.self)
             return (
-                buffer.loadUnaligned(fromByteOffset: 128, as: UInt64.self), roundTrip == .max ? 0 : Double(min(roundTrip, 2_000_000)) / 1e6
+                received, Int(clamping: received) &+ Int(segments) &* LineCost.frameHeaderBytes,
+                roundTrip == .max ? 0 : Double(min(roundTrip, 2_000_000)) / 1e6
             )
         }
     }

@@ -100,6 +100,7 @@ final class CurlWorker: @unchecked Sendable {
 
     private func run() {
         while takeInbox() {
+            holdBack()
             var active: Int32 = 0
             curl_multi_perform(multi, &active)
             collectFinished()
@@ -194,6 +195,12 @@ final class CurlWorker: @unchecked Sendable {
             (transfer.request.counters ?? counters).add(failure: failure.kind)
         }
         transfer.finish(result)
+    }
+
+    /// Readers come first: what else is under way is not read any more. Reading once more, up to the pause that the bytes meet, would
+    /// open another window to the hub.
+    private func holdBack() {
+        for transfer in running.values where transfer.mayBeHeld && rate.wait(transfer.priority) == .held { transfer.holdBack() }
     }
 
     /// Lets paused transfers go on as far as the rate allows, the urgent ones first.
