@@ -38,6 +38,7 @@ let package = Package(
         .executable(name: "chunkmeshd", targets: ["chunkmeshd"]),
         .executable(name: "chunkmesh", targets: ["chunkmesh"]),
         .library(name: "ChunkmeshRead", targets: ["ChunkmeshRead"]),
+        .executable(name: "mount.flist", targets: ["mount-flist"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
@@ -81,6 +82,7 @@ let package = Package(
         .target(name: "CarryFile", dependencies: ["ChunkModel"], swiftSettings: settings),
         .target(name: "LineBudget", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: pure),
         .target(name: "ReadProtocol", dependencies: ["ChunkModel"], swiftSettings: pure),
+        .target(name: "FuseProtocol", swiftSettings: pure),
 
         // I/O.
         .target(
@@ -102,6 +104,9 @@ let package = Package(
         .target(
             name: "ReadClient", dependencies: ["BlockingThreads", "CLinux", "ChunkModel", "Flist", "ReadProtocol"], swiftSettings: settings),
         .target(name: "ReadAPI", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "Flist"], swiftSettings: settings),
+
+        .target(
+            name: "FlistMount", dependencies: ["BlockingThreads", "CLinux", "Flist", "FuseProtocol", "ReadAPI"], swiftSettings: settings),
 
         // The node, and what controls it.
         .target(
@@ -135,10 +140,18 @@ let package = Package(
         .executableTarget(
             name: "chunkmesh",
             dependencies: [
-                "BlockCodec", "BlockingThreads", "CarryFile", "ChunkModel", "ControlClient", "ControlModel", "Flist", "FlistTools",
+                "BlockCodec", "BlockingThreads", "CarryFile", "ChunkModel", "ControlClient", "ControlModel", "Flist", "FlistMount",
+                "FlistTools",
                 "HubServer",
                 "LegacyFlist", "MeshKeys", "MeshNode", "Minisign", "NodeConfiguration",
                 "UpstreamStores", arguments, log,
+            ], swiftSettings: besideNIO),
+
+        .executableTarget(
+            name: "mount-flist",
+            dependencies: [
+                "BlockingThreads", "CLinux", "ChunkModel", "ControlClient", "Flist", "FlistMount", "FlistTools", "LegacyFlist",
+                "NodeConfiguration", "ReadAPI", "UpstreamStores",
             ], swiftSettings: besideNIO),
 
         .executableTarget(
@@ -213,8 +226,13 @@ let package = Package(
             name: "ControlAPITests", dependencies: ["ChunkModel", "ControlAPI", "ControlClient", "ControlModel", hummingbird, log],
             swiftSettings: besideNIO),
         .testTarget(name: "BlockingThreadsTests", dependencies: ["BlockingThreads"], swiftSettings: settings),
+        .testTarget(name: "FuseProtocolTests", dependencies: ["FuseProtocol"], swiftSettings: settings),
+        .testTarget(
+            name: "FlistMountTests",
+            dependencies: ["BlockingThreads", "CLinux", "ChunkModel", "Flist", "FlistMount", "FlistTools", "FuseProtocol", "ReadAPI"],
+            swiftSettings: settings),
         // The programs themselves, over real sockets.
-        .testTarget(name: "EndToEndTests", dependencies: ["chunkmesh", "chunkmeshd"], swiftSettings: settings),
+        .testTarget(name: "EndToEndTests", dependencies: ["chunkmesh", "chunkmeshd", "mount-flist"], swiftSettings: settings),
         .testTarget(
             name: "NodeConfigurationTests", dependencies: ["LineBudget", "MeshKeys", "Minisign", "NodeConfiguration"],
             swiftSettings: settings),
@@ -224,7 +242,8 @@ let package = Package(
 // What the parsers of foreign bytes are fed with: in the ordinary build a test over corpora; with CHUNKMESH_FUZZ, which names libFuzzer's
 // archive (scripts/fuzz sets it), a program of the same sources where libFuzzer chooses the inputs and all of our code is instrumented.
 let fuzzed: [Target.Dependency] = [
-    "Archives", "BlockCodec", "CarryFile", "ChunkModel", "ControlAPI", "ControlModel", "Flist", "FlistTools", "Gossip", "GossipTransport",
+    "Archives", "BlockCodec", "CarryFile", "ChunkModel", "ControlAPI", "ControlModel", "Flist", "FlistTools", "FuseProtocol",
+    "Gossip", "GossipTransport",
     "HubServer",
     "LegacyFlist",
     "MeshKeys", "Minisign", "NodeConfiguration", "PeerProtocol", "ReadProtocol", "SQLiteFile", "UpstreamStores", hummingbird,

@@ -1,0 +1,108 @@
+import BlockingThreads
+import ChunkModel
+import Flist
+import FlistMount
+import FlistTools
+import Glibc
+import LegacyFlist
+import ReadAPI
+import UpstreamStores
+
+/// An flist at hand, and where its content comes from.
+struct OpenedFlist {
+    let flist: FlistFile
+    /// The flist's own file.
+    let path: String
+    let content: any MountContent
+
+    /// Bytes of decoded blocks that are kept.
+    private static let decodedBytes = 32 << 20
+
+    static func open(_ name: String, _ options: MountOptions, _ log: HelperLog) throws(MountError) -> OpenedFlist {
+        try alone(name, options)
+    }
+
+    /// Without a daemon: from the stores that are named, else from the flist's own routes.
+    private static func alone(_ name: String, _ options: MountOptions) throws(MountError) -> OpenedFlist {
+        do {
+            return try Waiting.result {
+                let file = getenv("CHUNKMESH_UPSTREAM_CREDENTIALS_FILE").map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 }
+                let curl = CurlMulti()
+                let opener = StoreOpener(
+                    curl: curl, credentials: try UpstreamCredentials.load(file: file), named: options.stores, limits: UpstreamLimits())
+                let local = try await LocalFlist.file(name, curl: curl, opener: opener)
+                defer { local.discard() }
+                let flist = try FlistFormat.open(path: local.path, scratch: LocalFlist.scratch)
+                let source = try source(flist, options.stores, opener)
+                let threads = BlockingThreads()
+                let reader = FlistReader(
+                    flist: flist, source: source, threads: threads, cache: DecodedBlockCache(maxBytes: decodedBytes),
+                    pool: ChunkBufferPool())
+                return OpenedFlist(flist: flist, path: local.path, content: ReaderContent(reader: reader, threads: threads))
+            }
+        } catch let error as MountError {
+            throw error
+        } catch {
+            throw MountError(.failed, "\(error)")
+        }
+    }
+
+    private static func source(_ flist: FlistFile, _ stores: [String], _ opener: StoreOpener) throws -> any ChunkSource {
+        let urls = try stores.map { $0.contains("://") ? $0 : try DirStore.url(path: $0) }
+        let routes = urls.isEmpty ? flist.routes : urls.map { Route(url: $0) }
+        if DirStoreSource.covers(routes) { return DirStoreSource(routes: routes) }
+        return StoreSource(RoutedUpstream(routes: flist.routes, operatorURLs: urls, override: !urls.isEmpty, opener: opener))
+    }
+}
+
+/// Chunks from the flist's routes, or from stores in their place.
+private struct StoreSource: ChunkSource {
+    let upstream: RoutedUpstream
+    let threads = BlockingThreads()
+    let pool = ChunkBufferPool()
+
+    init(_ upstream: RoutedUpstream) { self.upstream = upstream }
+
+    func chunk(_ id: ChunkID, priority: FetchPriority) async throws -> Chunk? {
+        do throws(UpstreamError) {
+            return try await upstream.chunk(id, priority: priority, pool: pool) { [threads] buffer, id in
+                await threads.run { Chunk(verifying: buffer, as: id) }
+            }
+        } catch {
+            if case .missing = error { return nil }
+            throw error
+        }
+    }
+}
+
+/// The flist's file: the one that is named, or what was fetched from a URL.
+struct LocalFlist {
+    let path: String
+    private let isTemporary: Bool
+
+    static var scratch: String { getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp" }
+
+    static func file(_ name: String, curl: CurlMulti, opener: StoreOpener) async throws -> LocalFlist {
+        guard name.hasPrefix("http://") || name.hasPrefix("https://") else {
+            guard access(name, R_OK) == 0 else {
+                throw MountError(.failed, "\(FlistPath.quoted(Array(name.utf8))): \(String(cString: strerror(errno)))")
+            }
+            return LocalFlist(path: name, isTemporary: false)
+        }
+        var template = Array((scratch + "/chunkmesh-XXXXXX").utf8CString)
+        let descriptor = mkstemp(&template)
+        guard descriptor >= 0 else { throw MountError(.system, "\(scratch): \(String(cString: strerror(errno)))") }
+        close(descriptor)
+        let file = LocalFlist(path: String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self), isTemporary: true)
+        do {
+            _ = try await FlistDownload(curl: curl, opener: opener).fetch(name, to: file.path)
+            return file
+        } catch {
+            file.discard()
+            throw error
+        }
+    }
+
+    /// Once it is open it needs no name.
+    func discard() { if isTemporary { unlink(path) } }
+}
