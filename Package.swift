@@ -206,7 +206,7 @@ let package = Package(
             swiftSettings: settings),
         .testTarget(name: "ReadProtocolTests", dependencies: ["ChunkModel", "ReadProtocol"], swiftSettings: settings),
         .testTarget(
-            name: "DecodedFilesTests", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "DecodedFiles", log],
+            name: "DecodedFilesTests", dependencies: ["BlockCodec", "BlockingThreads", "CLinux", "ChunkModel", "DecodedFiles", log],
             swiftSettings: settings),
         .testTarget(
             name: "ChunkmeshReadTests", dependencies: ["ChunkModel", "ChunkmeshRead", "Flist", "FlistTools"], swiftSettings: besideNIO),
@@ -214,7 +214,8 @@ let package = Package(
         .testTarget(
             name: "MeshNodeTests",
             dependencies: [
-                "CarryFile", "ChunkModel", "ChunkStore", "ControlAPI", "ControlModel", "DecodedFiles", "FetchPlanner", "Flist",
+                "CarryFile", "ChunkModel", "ChunkStore", "ChunkmeshRead", "ControlAPI", "ControlModel", "DecodedFiles", "FetchPlanner",
+                "Flist",
                 "FlistTools",
                 "Gossip", "GossipTransport", "LineBudget", "MeshKeys", "MeshNode", "Minisign", "NodeConfiguration", "PeerExchange",
                 "PeerProtocol", "ReadClient", "ReadProtocol", log,

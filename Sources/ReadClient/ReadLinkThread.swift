@@ -367,7 +367,11 @@ final class ReadLinkThread {
         case .busy, .stopping: again(id, error)
         case .unavailable:
             let mayWait = link.state.withLock { state in
-                state.pending[id].map { ReadLink.now() - $0.began < ReadLink.patience } ?? false
+                guard let pending = state.pending[id] else { return false }
+                let now = ReadLink.now()
+                if now - pending.began < ReadLink.patience, now >= state.impatientUntil { return true }
+                state.impatientUntil = now &+ ReadLink.impatience
+                return false
             }
             if mayWait { again(id, error) } else { answered(id, .failure(error)) }
         case .notFound where mayAskByName(id): again(id, nil)

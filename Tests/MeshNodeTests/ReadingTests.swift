@@ -1,4 +1,5 @@
 import ChunkModel
+import ChunkmeshRead
 import ControlModel
 import DecodedFiles
 import Foundation
@@ -239,6 +240,59 @@ extension MeshTests {
                 try await group.waitForAll()
             }
             await node.stop()
+        }
+
+        /// An flist of the older format: the daemon makes the index, the client reads it.
+        @Test func legacyFlistsAreReadThroughTheirIndex() async throws {
+            let mesh = try TestMesh()
+            let node = try await mesh.addNode { configuration in
+                configuration.upstream.urls = ["dir://" + Legacy.fixtures + "/legacy/blocks"]
+                configuration.upstream.override = true
+            }
+            let flist = try await client(node).open(Legacy.fixtures + "/legacy/rich.flist")
+            #expect(flist.isLegacy)
+            #expect(try await bytes(flist, "/bin/hello").count == 38)
+            await node.stop()
+        }
+
+        /// The library: walk, look, ranges and streams, by way of the daemon.
+        @Test func theLibraryReadsThroughTheDaemon() async throws {
+            try await TestMesh.with(nodes: 1) { mesh in
+                let packed = try mesh.pack("image.fl", sizes: [3 * Self.block + 1, 40])
+                let flist = try await ReadableFlist.open(
+                    packed.url, through: .daemon(socket: mesh.nodes[0].configuration.api.socket))
+                var paths: [String] = []
+                for try await item in flist.walk() { paths.append(String(decoding: item.path, as: UTF8.self)) }
+                #expect(paths.sorted() == ["/f0", "/f1"])
+                for name in ["f0", "f1"] {
+                    let file = try await flist.file("/" + name)
+                    var streamed: [UInt8] = []
+                    for try await piece in file.stream(piece: 100_000) { streamed += piece }
+                    #expect(streamed == packed.files[name]!)
+                    #expect(try await file.read(at: 7, count: 20) == Array(packed.files[name]![7..<27]))
+                }
+                await #expect(throws: FlistReadError.self) { try await flist.file("/nothing") }
+            }
+        }
+
+        /// `cache.decodedMax` changes while the node runs.
+        @Test func theRoomChangesWithAReload() async throws {
+            try await TestMesh.with(nodes: 1) { mesh in
+                let node = mesh.nodes[0]
+                let packed = try mesh.pack("image.fl", sizes: [2 * Self.block])
+                let flist = try await client(node).open(packed.url)
+                _ = try await bytes(flist, "/f0")
+                #expect(node.node.decodedFiles.statistics.files == 1)
+                var configuration = node.configuration
+                configuration.cache.decodedMax = 0
+                let changes = try await node.node.reload(configuration)
+                #expect(changes.applied == ["cache.decodedMax"] && changes.needRestart.isEmpty)
+                try await eventually("the file is let go of") { node.node.decodedFiles.statistics.files == 0 }
+                let second = try await client(node).open(packed.url)
+                #expect(try await bytes(second, "/f0") == packed.files["f0"]!)
+                let figures = await node.node.stats().decoded
+                #expect(figures?.maxBytes == 0 && figures?.evictedFiles == 1)
+            }
         }
 
         /// Who does not keep to the protocol is dropped; others are served on.
