@@ -81,6 +81,7 @@ let package = Package(
         .target(name: "CarryFile", dependencies: ["ChunkModel"], swiftSettings: settings),
         .target(name: "LineBudget", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: pure),
         .target(name: "FuseProtocol", swiftSettings: pure),
+        .target(name: "ReadProtocol", dependencies: ["ChunkModel"], swiftSettings: pure),
 
         // I/O.
         .target(
@@ -95,10 +96,17 @@ let package = Package(
             name: "GossipTransport", dependencies: ["ChunkModel", "Gossip", "MeshKeys", log, nioCore, nioPosix], swiftSettings: besideNIO),
         .target(name: "PeerExchange", dependencies: ["CLinux", "ChunkModel", "MeshKeys", "PeerProtocol", log], swiftSettings: settings),
         .target(name: "HubServer", dependencies: [hummingbird, lifecycle, log, nioCore, nioPosix], swiftSettings: besideNIO),
+        .target(
+            name: "DecodedFiles", dependencies: ["BlockCodec", "BlockingThreads", "CLinux", "ChunkModel", log], swiftSettings: settings),
+        .target(
+            name: "ReadServer", dependencies: ["BlockingThreads", "CLinux", "ChunkModel", "ReadProtocol", log], swiftSettings: settings),
+        .target(
+            name: "ReadClient", dependencies: ["BlockingThreads", "CLinux", "ChunkModel", "Flist", "ReadProtocol"], swiftSettings: settings),
         .target(name: "ReadAPI", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "Flist"], swiftSettings: settings),
 
         .target(
-            name: "FlistMount", dependencies: ["BlockingThreads", "CLinux", "Flist", "FuseProtocol", "ReadAPI"], swiftSettings: settings),
+            name: "FlistMount", dependencies: ["BlockingThreads", "CLinux", "Flist", "FuseProtocol", "ReadAPI", "ReadClient"],
+            swiftSettings: settings),
 
         // The node, and what controls it.
         .target(
@@ -113,9 +121,10 @@ let package = Package(
         .target(
             name: "MeshNode",
             dependencies: [
-                "BlockingThreads", "CarryFile", "ChunkModel", "ChunkStore", "ControlModel", "FetchPlanner", "Flist", "Gossip",
-                "GossipTransport", "LegacyFlist", "LineBudget", "MeshKeys", "Minisign", "NodeConfiguration", "PeerExchange", "PeerProtocol",
-                "ReadAPI", "SQLiteFile", "UpstreamStores", lifecycle, log,
+                "BlockCodec", "BlockingThreads", "CarryFile", "ChunkModel", "ChunkStore", "ControlModel", "DecodedFiles", "FetchPlanner",
+                "Flist",
+                "Gossip", "GossipTransport", "LegacyFlist", "LineBudget", "MeshKeys", "Minisign", "NodeConfiguration", "PeerExchange",
+                "PeerProtocol", "ReadAPI", "ReadProtocol", "ReadServer", "SQLiteFile", "UpstreamStores", lifecycle, log,
             ], swiftSettings: besideNIO),
 
         // Programs.
@@ -135,8 +144,9 @@ let package = Package(
         .executableTarget(
             name: "mount-flist",
             dependencies: [
-                "BlockingThreads", "CLinux", "ChunkModel", "ControlClient", "Flist", "FlistMount", "FlistTools", "LegacyFlist",
-                "NodeConfiguration", "ReadAPI", "UpstreamStores",
+                "BlockingThreads", "CLinux", "ChunkModel", "Flist", "FlistMount", "FlistTools", "LegacyFlist", "NodeConfiguration",
+                "ReadAPI",
+                "ReadClient", "UpstreamStores",
             ], swiftSettings: besideNIO),
 
         .executableTarget(
@@ -186,13 +196,18 @@ let package = Package(
         .testTarget(
             name: "PeerExchangeTests", dependencies: ["CLinux", "ChunkModel", "MeshKeys", "PeerExchange", "PeerProtocol", log],
             swiftSettings: settings),
+        .testTarget(name: "ReadProtocolTests", dependencies: ["ChunkModel", "ReadProtocol"], swiftSettings: settings),
+        .testTarget(
+            name: "DecodedFilesTests", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "DecodedFiles", log],
+            swiftSettings: settings),
         .testTarget(name: "HubServerTests", dependencies: ["HubServer", log], swiftSettings: settings),
         .testTarget(
             name: "MeshNodeTests",
             dependencies: [
-                "CarryFile", "ChunkModel", "ChunkStore", "ControlAPI", "ControlModel", "FetchPlanner", "Flist", "FlistTools", "Gossip",
-                "GossipTransport", "LineBudget", "MeshKeys", "MeshNode", "Minisign", "NodeConfiguration", "PeerExchange", "PeerProtocol",
-                log,
+                "CarryFile", "ChunkModel", "ChunkStore", "ControlAPI", "ControlModel", "DecodedFiles", "FetchPlanner", "Flist",
+                "FlistTools",
+                "Gossip", "GossipTransport", "LineBudget", "MeshKeys", "MeshNode", "Minisign", "NodeConfiguration", "PeerExchange",
+                "PeerProtocol", "ReadClient", "ReadProtocol", log,
             ], swiftSettings: besideNIO),
         .testTarget(
             name: "ReadAPITests", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "Flist", "FlistTools", "ReadAPI"],
@@ -221,7 +236,7 @@ let fuzzed: [Target.Dependency] = [
     "Gossip", "GossipTransport",
     "HubServer",
     "LegacyFlist",
-    "MeshKeys", "Minisign", "NodeConfiguration", "PeerProtocol", "SQLiteFile", "UpstreamStores", hummingbird,
+    "MeshKeys", "Minisign", "NodeConfiguration", "PeerProtocol", "ReadProtocol", "SQLiteFile", "UpstreamStores", hummingbird,
 ]
 if let libFuzzer = Context.environment["CHUNKMESH_FUZZ"] {
     package.targets.removeAll { $0.isTest }

@@ -5,6 +5,6 @@ extension FuzzTarget {
         gossipSites,
         peerFrame, peerHandshake, peerStream, peerMachines,
         apiRequest, hubRequest, upstreamURL, s3Text, credentials, respReplies, imageDocument, imageLayer, configuration, meshKeys,
-        controlAnswers, carriedFile, fuseRequest,
+        controlAnswers, carriedFile, fuseRequest, readFrames,
     ]
 }
