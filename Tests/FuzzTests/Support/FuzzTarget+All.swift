@@ -6,5 +6,6 @@ extension FuzzTarget {
         peerFrame, peerHandshake, peerStream, peerMachines,
         apiRequest, hubRequest, upstreamURL, s3Text, credentials, respReplies, imageDocument, imageLayer, configuration, meshKeys,
         controlAnswers, carriedFile,
+        davBody, readProfile,
     ]
 }
