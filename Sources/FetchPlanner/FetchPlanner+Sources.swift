@@ -161,15 +161,20 @@ extension FetchPlanner {
         want.passedOver = [:]
         want.ownUpstream = .untried
         (want.upstreamFailures, want.siteFailures, want.refusals) = (0, 0, 0)
+        // The peers that wait here have other ways, and who is on one of them perhaps waits for us by way of them.
+        let told = want.peerWaiters > 0
+        (want.peerWaiters, want.relayWaiters) = (0, 0)
         wants[id] = want
         rest(id, until: now + limits.roundPause * (1 << min(want.rounds - 1, 10)))
-        return []
+        return told ? [.failPeers(id, .unreachable(want.lastFailure ?? Self.noSource))] : []
     }
+
+    private static let noSource = "no peer holds it and no node of the site reaches an upstream"
 
     private mutating func give(up id: ChunkID, want: Want) -> [FetchAction] {
         let failure: FetchFailure =
             want.missingAnswers > 0
-            ? .missing : .unreachable(want.lastFailure ?? "no peer holds it and no node of the site reaches an upstream")
+            ? .missing : .unreachable(want.lastFailure ?? Self.noSource)
         return forget(id) + [.fail(id, failure)]
     }
 

@@ -36,7 +36,7 @@ public struct FetchPlanner: Sendable {
         public var notOwnerPause: Duration = .milliseconds(50)
         public var notOwnerRetries = 5
         /// A node that may not fetch for an flist is not asked again for it before this.
-        public var declinedPause: Duration = .seconds(10)
+        public var declinedPause: Duration = .seconds(1)
         /// A peer that could not be reached rests this long times the failures in a row, at most five times.
         public var peerRest: Duration = .seconds(2)
         /// Wrong bytes from one peer until it is shunned, and for how long.
@@ -166,13 +166,16 @@ public struct FetchPlanner: Sendable {
     public mutating func wantForPeer(
         _ id: ChunkID, flist: FlistDigest?, priority: FetchPriority, now: Duration, view: some MeshView
     ) -> (answer: PeerWantAnswer, actions: [FetchAction]) {
-        if let known = wants[id] {
+        let known = wants[id]
+        if known?.isAtUpstream != true {
             // Who waits takes on no waiter. So along any chain of waiting nodes the times at which each was taken on grow, and a
             // chain cannot close to a circle, whatever each node believes about the mesh.
-            if known.waitsAtPeer && !known.isAtUpstream { return (.notOwner, []) }
-        } else {
-            guard peerOnlyWants < limits.peerWants else { return (.busy, []) }
+            if known?.waitsAtPeer == true { return (.notOwner, []) }
+            // Nor does who cannot fetch it, also when it wants it itself: it would have to ask one that perhaps waits here.
             guard view.owners(for: flist).contains(me) || view.siteOwners(for: flist).contains(me) else { return (.declined, []) }
+        }
+        if known == nil {
+            guard peerOnlyWants < limits.peerWants else { return (.busy, []) }
             peerOnlyWants += 1
         }
         enter(id, flist: flist, priority: priority) { $0.peerWaiters += 1 }

@@ -16,8 +16,8 @@ extension FlistOpener {
 
     nonisolated func announced(name: String) -> (FlistDigest, FlistFact)? {
         parts.gossip.read { machine, _ in
-            for (node, member) in machine.members where member.state.isLive && node != machine.me.id {
-                for (key, value) in machine.facts(of: node) where key.kind == MeshFacts.flist {
+            for member in machine.liveOthers {
+                for (key, value) in machine.facts(of: member.id) where key.kind == MeshFacts.flist {
                     if let digest = MeshFacts.digest(of: key), let fact = FlistFact(value), fact.name == name { return (digest, fact) }
                 }
             }
@@ -27,9 +27,7 @@ extension FlistOpener {
 
     /// The flist that another node was told of by this URL, of whatever age: for the time when the hub cannot be asked.
     func digest(knownToPeersAs key: UInt64) async -> FlistDigest? {
-        let members = parts.gossip.read { machine, _ in
-            machine.members.values.filter { $0.state.isLive && $0.id != machine.me.id }.sorted { $0.id < $1.id }
-        }
+        let members = parts.gossip.siteMembers.sorted { $0.id < $1.id }
         return await withTaskGroup(of: FlistDigest?.self) { group in
             for member in members.prefix(Self.maxOfflinePeers) {
                 group.addTask {

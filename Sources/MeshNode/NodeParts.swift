@@ -51,12 +51,7 @@ struct NodeParts: Sendable {
 
     /// Nodes of the site that may fetch from upstream, this one included.
     var fetchingNodes: Int {
-        gossip.read { machine, _ in
-            machine.members.values.count { member in
-                member.id != machine.me.id && member.state.isLive
-                    && machine.profile(of: member.id)?.reachesUpstream == true
-            } + 1
-        }
+        gossip.read { machine, _ in machine.liveOthers.count { machine.profile(of: $0.id)?.reachesUpstream == true } + 1 }
     }
 
     /// Tells the mesh whether the chunk is here, and others may count on it. Comings and goings of one chunk may overlap: looked at again after it was told, so

@@ -156,6 +156,29 @@ import Testing
         #expect(stage.wantForPeer(id).0 == .declined)
     }
 
+    @Test func `who cannot fetch takes on no waiter, not even for what it wants itself`() {
+        var stage = Stage(others: 2)
+        let id = stage.chunks(1, mine: false)[0]
+        stage.mesh.owners = [stage.others[0]]
+        let asked = stage.want(id).compactMap(\.asked)[0]
+        #expect(asked.mode == .fetch && stage.answer(asked.tag, .notOwner).isEmpty)
+        // It rests until it asks again: nothing is under way, but the owner may be one of those that ask.
+        #expect(stage.wantForPeer(id).0 == .declined)
+    }
+
+    @Test func `peers that wait are told when a round through all sources is over`() {
+        var stage = Stage(others: 1)
+        let id = stage.chunks(1, mine: true)[0]
+        stage.mesh.holders = [id: stage.others]
+        let asked = stage.want(id).compactMap(\.asked)[0]
+        #expect(stage.wantForPeer(id).0 == .joined)
+        (stage.mesh.holders, stage.mesh.owners) = ([:], [])
+        let told = stage.answer(asked.tag, .missing).contains { if case .failPeers(id, _) = $0 { true } else { false } }
+        #expect(told)
+        stage.mesh.owners = [stage.planner.me]
+        #expect(stage.wantForPeer(id).0 == .joined)
+    }
+
     @Test func `wants that cannot go on do not keep those behind them from being looked at`() {
         var stage = Stage(others: 1) { $0.transfersPerPeer = 1 }
         let ids = someChunks(2000)

@@ -1,5 +1,6 @@
 """Faults of machines: they die, stop, start all at once, move, jump in time, or answer without serving."""
 
+import math
 import os
 import random
 import signal
@@ -132,7 +133,32 @@ class Frozen(Fault):
         self.figure("requests to peers that failed (stats)", self.errors("peerTimeouts"), least=1)
 
 
-class Impostor(Fault):
+class HalfDead(Fault):
+    """n2 answers probes and asks others, but serves nobody. What it owns it fetches for itself, and another owner fetches it too."""
+
+    # Drawn by the chunks' ids: at three standard deviations.
+    CHANCE = 3.0
+
+    def plan(self) -> None:
+        self.when_share(0.1, lambda: self.read_on(1))
+
+    @property
+    def fetched_alone(self) -> float:
+        return self.stats(2)["bytes"]["fromUpstream"] / self.session.payload.bytes
+
+    @property
+    def ratio_limit(self) -> float:
+        return 1.10 + self.fetched_alone
+
+    def check(self) -> None:
+        others = [i for i in self.alive if i != 2]
+        self.figure("requests to peers that failed (stats)", self.errors("peerTimeouts", others), least=1)
+        part = 1 / self.site.nodes
+        spread = self.CHANCE * math.sqrt(part * (1 - part) * self.chunk_share)
+        self.figure("share of the payload that n2 fetched: its own part, by chance", self.fetched_alone, part + spread)
+
+
+class Impostor(HalfDead):
     """A node whose exchange port is taken over by something else while its gossip goes on: connections are redirected."""
 
     manner = "silent"
@@ -151,17 +177,9 @@ class Impostor(Fault):
         super().finish()
         stop(self.impostor, grace=0)
 
-    @property
-    def ratio_limit(self) -> float:
-        # The chunks that it owns it fetches for itself, and nobody can get them from it: another owner fetches them too.
-        return 1.10 + 1 / self.site.nodes
-
-    def plan(self) -> None:
-        self.when_share(0.1, lambda: self.read_on(1))
-
     def check(self) -> None:
+        super().check()
         others = [i for i in self.alive if i != 2]
-        self.figure("requests to peers that failed (stats)", self.errors("peerTimeouts", others), least=1)
         seen = [peer["state"] for i in others for peer in api.peers(self.session.nodes[i].socket) if peer["name"] == "n2"]
         self.figure("nodes that rightly hold it for alive (it answers probes)", seen.count("alive"), least=len(others) - 1)
 
@@ -182,7 +200,7 @@ class PeerBabbles(Impostor):
     stall_limit = 6.0
 
 
-class HalfDeadDropped(Fault):
+class HalfDeadDropped(HalfDead):
     name = "half-dead-dropped"
     text = """A half-dead node: it answers probes (UDP), and packets to its exchange port vanish (TCP). Connecting gives up after two
     seconds, and the next owner takes over. What it owns it fetches for itself and gives to nobody: 1 ÷ nodes may cross twice."""
@@ -191,17 +209,6 @@ class HalfDeadDropped(Fault):
     def prepare(self) -> None:
         super().prepare()
         self.firewall(2).set(into=[f"tcp dport {MESH_PORT} drop"])
-
-    @property
-    def ratio_limit(self) -> float:
-        return 1.10 + 1 / self.site.nodes
-
-    def plan(self) -> None:
-        self.when_share(0.1, lambda: self.read_on(1))
-
-    def check(self) -> None:
-        others = [i for i in self.alive if i != 2]
-        self.figure("requests to peers that failed (stats)", self.errors("peerTimeouts", others), least=1)
 
 
 class AddressChange(Fault):

@@ -158,7 +158,7 @@ final class TestNode: @unchecked Sendable {
     }
 
     /// Waits for the job's end.
-    func finished(_ job: Job, within seconds: Double = 20) async throws -> Job {
+    func finished(_ job: Job, within seconds: Double = 60) async throws -> Job {
         let job = try await node.job(job.id, wait: .seconds(seconds))
         #expect(job.state == .done, "\(job)")
         return job
@@ -184,7 +184,7 @@ func random(_ count: Int, seed: UInt64) -> [UInt8] {
 
 /// Waits for a condition; fails the test when it does not come true.
 func eventually(
-    _ what: String, within seconds: Double = 10, sourceLocation: SourceLocation = #_sourceLocation, _ condition: () async -> Bool
+    _ what: String, within seconds: Double = 30, sourceLocation: SourceLocation = #_sourceLocation, _ condition: () async -> Bool
 ) async throws {
     let end = ContinuousClock.now + .seconds(seconds)
     while !(await condition()) {
