@@ -153,7 +153,7 @@ final class ReadLinkThread {
         }
     }
 
-    private static func connected(_ path: String) -> Int32 {
+    static func connected(_ path: String) -> Int32 {
         var address = sockaddr_un()
         guard path.utf8.count < MemoryLayout.size(ofValue: address.sun_path) else { return -ENAMETOOLONG }
         let fd = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)

@@ -10,6 +10,7 @@ internal import Synchronization
 ///     flist-bench encode DIR rfs|zstd [LEVEL [THREADS]]     the codec alone on a tree's blocks, all in memory: no store, no flist
 ///     flist-bench decode FLIST STORE                       chunks of a directory store to plain bytes on one core: hashed, decrypted,
 ///                                                          decompressed, hashed; reading them does not count
+///     flist-bench touch FLIST CHUNKS SOCKET                reads all files through the daemon at the read socket SOCKET, whose chunks lie in CHUNKS
 ///     flist-bench list FLIST                               opens it, lists its root, looks one entry up
 ///
 /// Each prints one JSON line.
@@ -23,9 +24,14 @@ internal import Synchronization
             let threads = arguments.count > 5 ? Int(arguments[5]) : nil
             try encode(arguments[2], coding, level: level, threads: threads ?? BlockingThreads.machineThreads)
         case "decode" where arguments.count == 4: try decode(arguments[2], store: arguments[3])
+        case "touch" where arguments.count == 5: try TouchBench.run(arguments[2], chunks: arguments[3], socket: arguments[4])
         case "list" where arguments.count == 3: try list(arguments[2])
         default:
-            print("flist-bench encode DIR rfs|zstd [LEVEL [THREADS]]; flist-bench decode FLIST STORE; flist-bench list FLIST")
+            print(
+                """
+                flist-bench encode DIR rfs|zstd [LEVEL [THREADS]]; flist-bench decode FLIST STORE; flist-bench touch FLIST CHUNKS SOCKET; \
+                flist-bench list FLIST
+                """)
             exit(2)
         }
     }

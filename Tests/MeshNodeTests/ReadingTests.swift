@@ -29,6 +29,16 @@ extension MeshTests {
             return Array(target[0..<read])
         }
 
+        /// Why it failed; `nil` when it did not.
+        private func failure(_ body: () async throws -> Int) async -> ReadClientError.Code? {
+            do {
+                _ = try await body()
+                return nil
+            } catch {
+                return (error as? ReadClientError)?.code
+            }
+        }
+
         @Test func everyRangeIsTheOriginalWithTheCacheAndWithoutIt() async throws {
             let mesh = try TestMesh()
             let sizes = [0, 1, 5000, 70_000, Self.block, 3 * Self.block + 77]
@@ -40,8 +50,8 @@ extension MeshTests {
                 #expect(!flist.isLegacy)
                 for (index, size) in sizes.enumerated() {
                     let content = packed.files["f\(index)"]!
-                    for offset in Set([0, 1, Self.block - 1, Self.block, size - 1, size, size + 9]) where offset >= 0 {
-                        for length in [1, 4096, Self.block + 1, 3 * Self.block] {
+                    for offset in Set([0, Self.block - 1, Self.block, size - 1, size + 9]) where offset >= 0 {
+                        for length in [1, Self.block + 1] {
                             let expected = Array(content[min(offset, size)..<min(offset + length, size)])
                             let got = try await bytes(flist, "/f\(index)", offset, length)
                             #expect(
@@ -68,24 +78,14 @@ extension MeshTests {
                 var target = [UInt8](repeating: 0, count: 10)
                 let room = target.withUnsafeMutableBytes { UnsafeMutableRawBufferPointer($0) }
                 for (ino, code) in [(Int64(1), ReadClientError.Code.badRequest), (999, .notFound), (-5, .notFound)] {
-                    do {
-                        _ = try await flist.read(ino, at: 0, into: room)
-                        Issue.record("inode \(ino) was read")
-                    } catch {
-                        #expect(error.code == code, "\(error)")
-                    }
+                    #expect(await failure { try await flist.read(ino, at: 0, into: room) } == code, "inode \(ino)")
                 }
                 // A chunk that is nowhere.
                 for chunk in packed.chunks {
                     try FileManager.default.removeItem(atPath: "\(mesh.hub.directory)/\(chunk.hex.prefix(2))/\(chunk.hex)")
                 }
                 let file = try flist.file.resolve(Array("/f0".utf8)).ino
-                do {
-                    _ = try await flist.read(file, at: 0, into: room)
-                    Issue.record("a chunk came from nowhere")
-                } catch {
-                    #expect(error.code == .notFound, "\(error)")
-                }
+                #expect(await failure { try await flist.read(file, at: 0, into: room) } == .notFound)
             }
         }
 
@@ -187,12 +187,7 @@ extension MeshTests {
                 let flist = try await client(mesh.nodes[0], deadline: .milliseconds(300)).open(packed.url)
                 await mesh.nodes[0].stop()
                 let begun = ContinuousClock.now
-                do {
-                    _ = try await bytes(flist, "/f0", 0, 10)
-                    Issue.record("nobody was there to answer")
-                } catch let error as ReadClientError {
-                    #expect(error.code == .noDaemon, "\(error)")
-                }
+                #expect(await failure { try await bytes(flist, "/f0", 0, 10).count } == .noDaemon)
                 #expect(ContinuousClock.now - begun < .seconds(5))
                 let nobody = try ReadClient(socket: mesh.directory + "/nobody.read", deadline: .milliseconds(100))
                 await #expect(throws: ReadClientError.self) { try await nobody.open("x") }
@@ -210,12 +205,7 @@ extension MeshTests {
                 let reader = Task { [flist] in try await self.bytes(flist!, "/f0", 0, 10) }
                 try await eventually("it is asked for") { node.node.fetcher.state.withLock { !$0.waiters.isEmpty } }
                 reader.cancel()
-                do {
-                    _ = try await reader.value
-                    Issue.record("it was not cancelled")
-                } catch let error as ReadClientError {
-                    #expect(error.code == .cancelled)
-                }
+                #expect(await failure { try await reader.value.count } == .cancelled)
                 try await eventually("nobody waits any more") { node.node.fetcher.state.withLock { $0.waiters.isEmpty } }
                 let other = Task { [flist] in try? await self.bytes(flist!, "/f0", Self.block, 10) }
                 try await eventually("it is asked for") { node.node.fetcher.state.withLock { !$0.waiters.isEmpty } }
@@ -292,7 +282,7 @@ private final class Raw {
         setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &time, socklen_t(MemoryLayout<timeval>.size))
     }
     deinit { close(fd) }
-    func write(_ bytes: [UInt8]) { _ = send(fd, bytes, bytes.count, Int32(MSG_NOSIGNAL.rawValue)) }
+    func write(_ bytes: [UInt8]) { _ = send(fd, bytes, bytes.count, Int32(MSG_NOSIGNAL)) }
     func isClosedByPeer() -> Bool {
         var buffer = [UInt8](repeating: 0, count: 4096)
         while true {

@@ -1,0 +1,71 @@
+internal import BlockCodec
+internal import ChunkModel
+internal import Flist
+internal import Glibc
+internal import ReadClient
+
+/// Reading through a daemon against decoding alone, in one run.
+enum TouchBench {
+    /// Bytes of one read, as the kernel asks a file system for them.
+    static let readBytes = 128 * 1024
+
+    /// - Parameters:
+    ///   - name: of an flist that the daemon holds all chunks of, and has not decoded yet.
+    ///   - chunks: the daemon's `cache.dir/chunks`.
+    ///   - socket: its read socket.
+    static func run(_ name: String, chunks: String, socket: String) throws {
+        let client = try ReadClient(socket: socket)
+        let flist = try client.openNow(name)
+        var files: [FlistEntry] = []
+        var walker = FlistWalker(flist.file, below: flist.file.root())
+        while let item = try walker.next() {
+            if case .entry(let visit) = item, visit.entry.isFile, visit.entry.size > 0 { files.append(visit.entry) }
+        }
+        // Once without the clock, so that the chunks are in memory for all.
+        _ = try decode(files, flist.file, chunks)
+        let (bytes, alone, aloneCPU) = try decode(files, flist.file, chunks)
+        let target = UnsafeMutableRawBufferPointer.allocate(byteCount: readBytes, alignment: 4096)
+        defer { target.deallocate() }
+        let first = try read(files, flist, target)
+        let warm = try read(files, flist, target)
+        print(
+            "{\"files\": \(files.count), \"bytes\": \(bytes), \"decodeSeconds\": \(alone), \"decodeCPU\": \(aloneCPU), "
+                + "\"firstTouchSeconds\": \(first), \"warmSeconds\": \(warm), \"firstTouchRatio\": \(first / alone)}")
+    }
+
+    /// Hash, decrypt, decompress, hash, on this thread.
+    private static func decode(_ files: [FlistEntry], _ flist: FlistFile, _ chunks: String) throws -> (Int, Double, Double) {
+        let pool = ChunkBufferPool()
+        let (wall, cpu) = (FlistBench.seconds(CLOCK_MONOTONIC), FlistBench.seconds(CLOCK_PROCESS_CPUTIME_ID))
+        var bytes = 0
+        for file in files {
+            for block in try flist.blocks(of: file) {
+                let descriptor = open("\(chunks)/\(block.id.hex.prefix(2))/\(block.id.hex)", O_RDONLY | O_CLOEXEC)
+                guard descriptor >= 0 else { throw BenchError(description: "\(block.id.hex) is not in \(chunks)") }
+                defer { close(descriptor) }
+                let buffer = pool.take()
+                buffer.count = max(0, pread(descriptor, buffer.base, buffer.capacity, 0))
+                guard let chunk = Chunk(verifying: buffer, as: block.id) else {
+                    throw BenchError(description: "\(block.id.hex) is damaged")
+                }
+                bytes += try BlockCodec.decode(chunk, as: block, pool: pool).count
+            }
+        }
+        return (bytes, FlistBench.seconds(CLOCK_MONOTONIC) - wall, FlistBench.seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu)
+    }
+
+    private static func read(_ files: [FlistEntry], _ flist: RemoteFlist, _ target: UnsafeMutableRawBufferPointer) throws -> Double {
+        let begun = FlistBench.seconds(CLOCK_MONOTONIC)
+        for file in files {
+            var offset: UInt64 = 0
+            while offset < file.size {
+                let count = try flist.readNow(file.ino, at: offset, into: target)
+                guard count > 0 else { throw BenchError(description: "inode \(file.ino) ends too early") }
+                offset += UInt64(count)
+            }
+        }
+        return FlistBench.seconds(CLOCK_MONOTONIC) - begun
+    }
+}
+
+struct BenchError: Error, CustomStringConvertible { let description: String }
