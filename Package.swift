@@ -81,8 +81,8 @@ let package = Package(
         .target(name: "MeshSimulation", dependencies: ["ChunkModel", "FetchPlanner", "Gossip", "MeshKeys"], swiftSettings: pure),
         .target(name: "CarryFile", dependencies: ["ChunkModel"], swiftSettings: settings),
         .target(name: "LineBudget", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: pure),
-        .target(name: "ReadProtocol", dependencies: ["ChunkModel"], swiftSettings: pure),
         .target(name: "FuseProtocol", swiftSettings: pure),
+        .target(name: "ReadProtocol", dependencies: ["ChunkModel"], swiftSettings: pure),
 
         // I/O.
         .target(
@@ -106,7 +106,8 @@ let package = Package(
         .target(name: "ReadAPI", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "Flist"], swiftSettings: settings),
 
         .target(
-            name: "FlistMount", dependencies: ["BlockingThreads", "CLinux", "Flist", "FuseProtocol", "ReadAPI"], swiftSettings: settings),
+            name: "FlistMount", dependencies: ["BlockingThreads", "CLinux", "Flist", "FuseProtocol", "ReadAPI", "ReadClient"],
+            swiftSettings: settings),
 
         // The node, and what controls it.
         .target(
@@ -150,8 +151,9 @@ let package = Package(
         .executableTarget(
             name: "mount-flist",
             dependencies: [
-                "BlockingThreads", "CLinux", "ChunkModel", "ControlClient", "Flist", "FlistMount", "FlistTools", "LegacyFlist",
-                "NodeConfiguration", "ReadAPI", "UpstreamStores",
+                "BlockingThreads", "CLinux", "ChunkModel", "Flist", "FlistMount", "FlistTools", "LegacyFlist", "NodeConfiguration",
+                "ReadAPI",
+                "ReadClient", "UpstreamStores",
             ], swiftSettings: besideNIO),
 
         .executableTarget(

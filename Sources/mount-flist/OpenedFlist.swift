@@ -6,20 +6,40 @@ import FlistTools
 import Glibc
 import LegacyFlist
 import ReadAPI
+import ReadClient
 import UpstreamStores
 
 /// An flist at hand, and where its content comes from.
 struct OpenedFlist {
     let flist: FlistFile
-    /// The flist's own file.
-    let path: String
+    /// What tells it from other flists.
+    let identity: String
     let content: any MountContent
 
     /// Bytes of decoded blocks that are kept.
     private static let decodedBytes = 32 << 20
 
+    /// By way of the daemon, unless stores are named. Where none runs and none was asked for, the flist's own routes serve.
     static func open(_ name: String, _ options: MountOptions, _ log: HelperLog) throws(MountError) -> OpenedFlist {
-        try alone(name, options)
+        guard options.stores.isEmpty else { return try alone(name, options) }
+        let asked = options.api ?? getenv("CHUNKMESH_API").map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 }
+        let socket = try DaemonSocket.path(asked)
+        let isFile = access(name, R_OK) == 0 || name.contains("://")
+        if asked == nil, isFile, !DaemonSocket.answers(socket) {
+            log.line("no daemon answers at \(socket): content comes from the flist's own routes")
+            return try alone(name, options)
+        }
+        return try throughDaemon(name, socket, options)
+    }
+
+    private static func throughDaemon(_ name: String, _ socket: String, _ options: MountOptions) throws(MountError) -> OpenedFlist {
+        do throws(ReadClientError) {
+            let client = try ReadClient(socket: socket, deadline: .seconds(options.timeout))
+            let flist = try client.openNow(DaemonSocket.name(name))
+            return OpenedFlist(flist: flist.file, identity: flist.digest.hex, content: DaemonContent(flist))
+        } catch {
+            throw MountError(.failed, error.description)
+        }
     }
 
     /// Without a daemon: from the stores that are named, else from the flist's own routes.
@@ -38,12 +58,27 @@ struct OpenedFlist {
                 let reader = FlistReader(
                     flist: flist, source: source, threads: threads, cache: DecodedBlockCache(maxBytes: decodedBytes),
                     pool: ChunkBufferPool())
-                return OpenedFlist(flist: flist, path: local.path, content: ReaderContent(reader: reader, threads: threads))
+                return OpenedFlist(
+                    flist: flist, identity: try identity(local.path), content: ReaderContent(reader: reader, threads: threads))
             }
         } catch let error as MountError {
             throw error
         } catch {
             throw MountError(.failed, "\(error)")
+        }
+    }
+
+    /// The digest of the flist's file.
+    private static func identity(_ path: String) throws -> String {
+        let file = Glibc.open(path, O_RDONLY | O_CLOEXEC)
+        guard file >= 0 else { throw MountError(.failed, "\(path): \(String(cString: strerror(errno)))") }
+        defer { close(file) }
+        let hash = Blake2bStream()
+        var piece = [UInt8](repeating: 0, count: 1 << 20)
+        while true {
+            let count = read(file, &piece, piece.count)
+            guard count > 0 else { return hash.finish().hex }
+            piece.withUnsafeBytes { hash.update(UnsafeRawBufferPointer(rebasing: $0[..<count])) }
         }
     }
 

@@ -1,5 +1,4 @@
 import ChunkModel
-import Flist
 import FlistMount
 import Glibc
 
@@ -19,7 +18,7 @@ struct OverlayPlace {
             return
         }
         // By place and image: what was written over one image is not shown over another.
-        let name = try Self.name(opened.path, directory)
+        let name = Self.name(opened.identity, directory)
         (upper, work) = ("\(Self.state)/\(name)/upper", "\(Self.state)/\(name)/work")
         for path in ["/var/lib/chunkmesh", Self.state, "\(Self.state)/\(name)", upper, work] {
             guard mkdir(path, path == upper ? 0o755 : 0o700) == 0 || errno == EEXIST else {
@@ -28,18 +27,9 @@ struct OverlayPlace {
         }
     }
 
-    private static func name(_ path: String, _ directory: String) throws(MountError) -> String {
+    private static func name(_ identity: String, _ directory: String) -> String {
         let hash = Blake2bStream()
-        Array(directory.utf8 + [0]).withUnsafeBytes { hash.update($0) }
-        let file = open(path, O_RDONLY | O_CLOEXEC)
-        guard file >= 0 else { throw MountError(.failed, "\(path): \(String(cString: strerror(errno)))") }
-        defer { close(file) }
-        var piece = [UInt8](repeating: 0, count: 1 << 20)
-        while true {
-            let count = read(file, &piece, piece.count)
-            guard count > 0 else { break }
-            piece.withUnsafeBytes { hash.update(UnsafeRawBufferPointer(rebasing: $0[..<count])) }
-        }
+        Array((directory + "\0" + identity).utf8).withUnsafeBytes { hash.update($0) }
         return String(hash.finish().hex.prefix(32))
     }
 }
