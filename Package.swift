@@ -37,6 +37,7 @@ let package = Package(
     products: [
         .executable(name: "chunkmeshd", targets: ["chunkmeshd"]),
         .executable(name: "chunkmesh", targets: ["chunkmesh"]),
+        .executable(name: "mount.flist", targets: ["mount-flist"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
@@ -79,6 +80,8 @@ let package = Package(
         .target(name: "MeshSimulation", dependencies: ["ChunkModel", "FetchPlanner", "Gossip", "MeshKeys"], swiftSettings: pure),
         .target(name: "CarryFile", dependencies: ["ChunkModel"], swiftSettings: settings),
         .target(name: "LineBudget", dependencies: ["ChunkModel", "MeshKeys"], swiftSettings: pure),
+        .target(name: "FuseProtocol", swiftSettings: pure),
+        .target(name: "ReadProtocol", dependencies: ["ChunkModel"], swiftSettings: pure),
 
         // I/O.
         .target(
@@ -93,7 +96,17 @@ let package = Package(
             name: "GossipTransport", dependencies: ["ChunkModel", "Gossip", "MeshKeys", log, nioCore, nioPosix], swiftSettings: besideNIO),
         .target(name: "PeerExchange", dependencies: ["CLinux", "ChunkModel", "MeshKeys", "PeerProtocol", log], swiftSettings: settings),
         .target(name: "HubServer", dependencies: [hummingbird, lifecycle, log, nioCore, nioPosix], swiftSettings: besideNIO),
+        .target(
+            name: "DecodedFiles", dependencies: ["BlockCodec", "BlockingThreads", "CLinux", "ChunkModel", log], swiftSettings: settings),
+        .target(
+            name: "ReadServer", dependencies: ["BlockingThreads", "CLinux", "ChunkModel", "ReadProtocol", log], swiftSettings: settings),
+        .target(
+            name: "ReadClient", dependencies: ["BlockingThreads", "CLinux", "ChunkModel", "Flist", "ReadProtocol"], swiftSettings: settings),
         .target(name: "ReadAPI", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "Flist"], swiftSettings: settings),
+
+        .target(
+            name: "FlistMount", dependencies: ["BlockingThreads", "CLinux", "Flist", "FuseProtocol", "ReadAPI", "ReadClient"],
+            swiftSettings: settings),
 
         // The node, and what controls it.
         .target(
@@ -108,9 +121,10 @@ let package = Package(
         .target(
             name: "MeshNode",
             dependencies: [
-                "BlockingThreads", "CarryFile", "ChunkModel", "ChunkStore", "ControlModel", "FetchPlanner", "Flist", "Gossip",
-                "GossipTransport", "LegacyFlist", "LineBudget", "MeshKeys", "Minisign", "NodeConfiguration", "PeerExchange", "PeerProtocol",
-                "ReadAPI", "SQLiteFile", "UpstreamStores", lifecycle, log,
+                "BlockCodec", "BlockingThreads", "CarryFile", "ChunkModel", "ChunkStore", "ControlModel", "DecodedFiles", "FetchPlanner",
+                "Flist",
+                "Gossip", "GossipTransport", "LegacyFlist", "LineBudget", "MeshKeys", "Minisign", "NodeConfiguration", "PeerExchange",
+                "PeerProtocol", "ReadAPI", "ReadProtocol", "ReadServer", "SQLiteFile", "UpstreamStores", lifecycle, log,
             ], swiftSettings: besideNIO),
 
         // Programs.
@@ -120,10 +134,19 @@ let package = Package(
         .executableTarget(
             name: "chunkmesh",
             dependencies: [
-                "BlockCodec", "BlockingThreads", "CarryFile", "ChunkModel", "ControlClient", "ControlModel", "Flist", "FlistTools",
+                "BlockCodec", "BlockingThreads", "CarryFile", "ChunkModel", "ControlClient", "ControlModel", "Flist", "FlistMount",
+                "FlistTools",
                 "HubServer",
                 "LegacyFlist", "MeshKeys", "MeshNode", "Minisign", "NodeConfiguration",
                 "UpstreamStores", arguments, log,
+            ], swiftSettings: besideNIO),
+
+        .executableTarget(
+            name: "mount-flist",
+            dependencies: [
+                "BlockingThreads", "CLinux", "ChunkModel", "Flist", "FlistMount", "FlistTools", "LegacyFlist", "NodeConfiguration",
+                "ReadAPI",
+                "ReadClient", "UpstreamStores",
             ], swiftSettings: besideNIO),
 
         .executableTarget(
@@ -173,13 +196,18 @@ let package = Package(
         .testTarget(
             name: "PeerExchangeTests", dependencies: ["CLinux", "ChunkModel", "MeshKeys", "PeerExchange", "PeerProtocol", log],
             swiftSettings: settings),
+        .testTarget(name: "ReadProtocolTests", dependencies: ["ChunkModel", "ReadProtocol"], swiftSettings: settings),
+        .testTarget(
+            name: "DecodedFilesTests", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "DecodedFiles", log],
+            swiftSettings: settings),
         .testTarget(name: "HubServerTests", dependencies: ["HubServer", log], swiftSettings: settings),
         .testTarget(
             name: "MeshNodeTests",
             dependencies: [
-                "CarryFile", "ChunkModel", "ChunkStore", "ControlAPI", "ControlModel", "FetchPlanner", "Flist", "FlistTools", "Gossip",
-                "GossipTransport", "LineBudget", "MeshKeys", "MeshNode", "Minisign", "NodeConfiguration", "PeerExchange", "PeerProtocol",
-                log,
+                "CarryFile", "ChunkModel", "ChunkStore", "ControlAPI", "ControlModel", "DecodedFiles", "FetchPlanner", "Flist",
+                "FlistTools",
+                "Gossip", "GossipTransport", "LineBudget", "MeshKeys", "MeshNode", "Minisign", "NodeConfiguration", "PeerExchange",
+                "PeerProtocol", "ReadClient", "ReadProtocol", log,
             ], swiftSettings: besideNIO),
         .testTarget(
             name: "ReadAPITests", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "Flist", "FlistTools", "ReadAPI"],
@@ -188,8 +216,13 @@ let package = Package(
             name: "ControlAPITests", dependencies: ["ChunkModel", "ControlAPI", "ControlClient", "ControlModel", hummingbird, log],
             swiftSettings: besideNIO),
         .testTarget(name: "BlockingThreadsTests", dependencies: ["BlockingThreads"], swiftSettings: settings),
+        .testTarget(name: "FuseProtocolTests", dependencies: ["FuseProtocol"], swiftSettings: settings),
+        .testTarget(
+            name: "FlistMountTests",
+            dependencies: ["BlockingThreads", "CLinux", "ChunkModel", "Flist", "FlistMount", "FlistTools", "FuseProtocol", "ReadAPI"],
+            swiftSettings: settings),
         // The programs themselves, over real sockets.
-        .testTarget(name: "EndToEndTests", dependencies: ["chunkmesh", "chunkmeshd"], swiftSettings: settings),
+        .testTarget(name: "EndToEndTests", dependencies: ["chunkmesh", "chunkmeshd", "mount-flist"], swiftSettings: settings),
         .testTarget(
             name: "NodeConfigurationTests", dependencies: ["LineBudget", "MeshKeys", "Minisign", "NodeConfiguration"],
             swiftSettings: settings),
@@ -199,10 +232,11 @@ let package = Package(
 // What the parsers of foreign bytes are fed with: in the ordinary build a test over corpora; with CHUNKMESH_FUZZ, which names libFuzzer's
 // archive (scripts/fuzz sets it), a program of the same sources where libFuzzer chooses the inputs and all of our code is instrumented.
 let fuzzed: [Target.Dependency] = [
-    "Archives", "BlockCodec", "CarryFile", "ChunkModel", "ControlAPI", "ControlModel", "Flist", "FlistTools", "Gossip", "GossipTransport",
+    "Archives", "BlockCodec", "CarryFile", "ChunkModel", "ControlAPI", "ControlModel", "Flist", "FlistTools", "FuseProtocol",
+    "Gossip", "GossipTransport",
     "HubServer",
     "LegacyFlist",
-    "MeshKeys", "Minisign", "NodeConfiguration", "PeerProtocol", "SQLiteFile", "UpstreamStores", hummingbird,
+    "MeshKeys", "Minisign", "NodeConfiguration", "PeerProtocol", "ReadProtocol", "SQLiteFile", "UpstreamStores", hummingbird,
 ]
 if let libFuzzer = Context.environment["CHUNKMESH_FUZZ"] {
     package.targets.removeAll { $0.isTest }

@@ -232,15 +232,7 @@ extension ChunkStore {
             return true
         }
         guard isDue else { return }
-        var next = 0
-        while true {
-            let batch = state.withLock { state -> [ChunkID]? in
-                guard next < state.table.slotLimit else { return nil }
-                let end = min(next + ChunkStoreLimits.walkBatch, state.table.slotLimit)
-                defer { next = end }
-                return (next..<end).compactMap { state.table.entry(at: $0) }.filter { $0.isKeptForSite && !$0.isLeaving }.map(\.id)
-            }
-            guard let batch else { return }
+        forEachBatch(where: { $0.isKeptForSite && !$0.isLeaving }) { batch in
             let (free, others) = batch.reduce(into: ([ChunkID](), [ChunkID]())) { lists, id in
                 switch custody(id, false) {
                 case .redundant, .shared: lists.0.append(id)

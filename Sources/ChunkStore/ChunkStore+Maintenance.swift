@@ -63,14 +63,16 @@ extension ChunkStore {
 
     /// Calls `body` with all chunks that are held, in batches of at most `walkBatch`, in no order. A chunk that is stored or removed
     /// meanwhile may be among them or not. `body` may use the cache.
-    public func forEachBatch(_ body: ([ChunkID]) throws -> Void) rethrows {
+    public func forEachBatch(_ body: ([ChunkID]) throws -> Void) rethrows { try forEachBatch(where: \.isHeld, body) }
+
+    func forEachBatch(where isMeant: (ChunkTable.Entry) -> Bool, _ body: ([ChunkID]) throws -> Void) rethrows {
         var next = 0
         while true {
             let batch = state.withLock { state -> [ChunkID]? in
                 guard next < state.table.slotLimit else { return nil }
                 let end = min(next + ChunkStoreLimits.walkBatch, state.table.slotLimit)
                 defer { next = end }
-                return (next..<end).compactMap { state.table.entry(at: $0) }.filter(\.isHeld).map(\.id)
+                return (next..<end).compactMap { state.table.entry(at: $0) }.filter(isMeant).map(\.id)
             }
             guard let batch else { return }
             if !batch.isEmpty { try body(batch) }

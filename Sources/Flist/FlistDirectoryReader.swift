@@ -15,19 +15,19 @@ struct DirectoryPosition: Hashable, Sendable {
 }
 
 /// Lists one directory page by page, and remembers which names it has given (8 bytes each) to find duplicates.
-struct FlistDirectoryReader: Sendable {
+package struct FlistDirectoryReader: Sendable {
     let flist: FlistFile
     let directory: Int64
     private(set) var after: Int64?
     private var seen: Set<Int> = []
 
-    init(flist: FlistFile, directory: Int64) { (self.flist, self.directory) = (flist, directory) }
+    package init(flist: FlistFile, directory: Int64) { (self.flist, self.directory) = (flist, directory) }
 
     /// Up to `limit` further rows.
-    mutating func next(limit: Int) throws(FlistError) -> FlistPage { try next(limit: limit, last: .max) }
+    package mutating func next(limit: Int) throws(FlistError) -> FlistPage { try next(limit: limit, last: .max) }
 
     /// Passes over the rows up to `row`, taking note of their names.
-    mutating func skip(to row: Int64) throws(FlistError) {
+    package mutating func skip(to row: Int64) throws(FlistError) {
         while try next(limit: FlistFile.maxPage, last: row).next != nil {}
         after = row
     }

@@ -152,3 +152,16 @@ struct ChunkSet {
         return slot
     }
 }
+
+extension FlistFile {
+    /// Calls `body` with the size of each inode, reachable or not: 0 for what is no file and what has no usable size.
+    package func forEachInodeSize(_ body: (UInt64) -> Void) throws(FlistError) {
+        try withConnection { connection in
+            let statement = try connection.database.prepare("select mode, size from inode")
+            while try statement.step() {
+                let isFile = statement.integer(0).flatMap { UInt16(exactly: $0) }.map { $0 & 0o170000 == 0o100000 } ?? false
+                body(isFile ? statement.integer(1).flatMap { UInt64(exactly: $0) } ?? 0 : 0)
+            }
+        }
+    }
+}

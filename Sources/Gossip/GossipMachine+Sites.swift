@@ -21,10 +21,13 @@ extension GossipMachine {
 
     /// Stands for the site's name in every datagram's head.
     static func siteTag(_ site: String) -> [UInt8] {
-        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        for byte in site.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
-        let mixed = SplitMix64.mix(hash)
+        let mixed = SplitMix64.mix(siteHash(site))
         return (0..<4).map { UInt8(truncatingIfNeeded: mixed >> ($0 * 8)) }
+    }
+
+    /// FNV-1a of the name.
+    private static func siteHash(_ site: String) -> UInt64 {
+        site.utf8.reduce(0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
     }
 
     // MARK: Gateways
@@ -220,8 +223,7 @@ extension GossipMachine {
     // MARK: What gateways tell their site
 
     static func siteFactKey(_ site: String) -> FactKey {
-        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        for byte in site.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+        let hash = siteHash(site)
         return FactKey(kind: siteFact, id: (0..<8).map { UInt8(truncatingIfNeeded: hash >> ($0 * 8)) })!
     }
 

@@ -299,7 +299,7 @@ public final class GossipTransport: Sendable {
             }
             return ([], nil, false)
         }
-        if floods, floodLog.isDue(now: now) {
+        if floods, floodLog.due(now: now) != nil {
             logger.warning(
                 "a member floods this node with datagrams; the rest of each second is dropped",
                 metadata: ["address": "\(from)", "peer": "\(memberName(at: from))"])
@@ -319,20 +319,5 @@ public final class GossipTransport: Sendable {
     public func setRing(_ ring: MeshKeyRing) {
         guard hasKey else { return }
         state.withLock { $0.seal.setRing(ring) }
-    }
-}
-
-/// Says once in a while that something happens, so that no stranger fills the log.
-final class LogPause: Sendable {
-    /// Nanoseconds between two lines.
-    static let length: UInt64 = 60_000_000_000
-    private let next = Mutex<UInt64>(0)
-
-    func isDue(now: UInt64) -> Bool {
-        next.withLock { next in
-            guard now >= next else { return false }
-            next = now &+ Self.length
-            return true
-        }
     }
 }

@@ -41,15 +41,24 @@ public struct LineBudget: Sendable {
     public static let hearing: Duration = .seconds(1)
     /// The same for readers, of whom the others hear by message.
     public static let hearingOfReaders: Duration = .milliseconds(150)
-    /// The part of the rate that is shared out: the rest is for what cannot be counted here (SYNs, acknowledgements of requests, DNS).
-    public static let aim = 0.985
+    /// A node that has just come takes nothing (for a reader, an eighth of the line) until all others that it knows have told what they take
+    /// and none has been added for `acquaintance`, or until this long after it came: then it is taken to be alone.
+    public static let settling: Duration = .seconds(3)
+    public static let acquaintance: Duration = .milliseconds(300)
+    static let strangersPart: UInt64 = 8
+    /// The part of the rate that is shared out: the rest is for what cannot be counted here (ends of connections, ARP, DNS, what is unread).
+    public static let aim = 0.995
 
     /// Bytes a second that this node may pull.
     public private(set) var share: UInt64 = 0
     private var waitsSince: Duration?
     private var wantsSince: Duration?
+    /// `nil` once it has settled.
+    private var cameAt: Duration?
+    private var known: (nodes: Int, since: Duration)
 
-    public init() {}
+    /// - Parameter cameAt: when the node came to a site that it does not know yet; `nil` where it is known.
+    public init(cameAt: Duration? = nil) { (self.cameAt, known) = (cameAt, (0, cameAt ?? .zero)) }
 
     /// Looks at the site again.
     ///
@@ -67,15 +76,21 @@ public struct LineBudget: Sendable {
         }
         let total = UInt64(Double(rate) * Self.aim)
         if share > total { share = total }
-        let others = others.filter { $0.share > 0 || $0.demand.urgency > .none }
-        var fair = Self.fairShare(of: total, mine: demand, others: others.map(\.demand))
+        let others = Array(others)
+        guard isSettled(told: others.count, nodes: nodes, now: now) else {
+            waitsSince = nil
+            share = demand.urgency == .foreground ? min(demand.need, total / Self.strangersPart) : 0
+            return share
+        }
+        let active = others.filter { $0.share > 0 || $0.demand.urgency > .none }
+        var fair = Self.fairShare(of: total, mine: demand, others: active.map(\.demand))
         if isNew(demand.urgency, now: now) { fair = min(fair, max(share, total / UInt64(max(nodes, 1)))) }
         guard fair > share else {
             share = fair
             waitsSince = nil
             return share
         }
-        let taken = others.reduce(UInt64(0)) { $0.addingClamped($1.share) }
+        let taken = active.reduce(UInt64(0)) { $0.addingClamped($1.share) }
         let free = taken >= total ? 0 : total - taken
         if free >= fair {
             share = fair
@@ -92,6 +107,14 @@ public struct LineBudget: Sendable {
         return share
     }
 
+    private mutating func isSettled(told: Int, nodes: Int, now: Duration) -> Bool {
+        guard let cameAt else { return true }
+        if nodes != known.nodes { known = (nodes, now) }
+        let knowsAll = nodes > 1 && told >= nodes - 1 && now - known.since >= Self.acquaintance
+        if knowsAll || now - cameAt >= Self.settling { self.cameAt = nil }
+        return self.cameAt == nil
+    }
+
     private func isNew(_ urgency: LineDemand.Urgency, now: Duration) -> Bool {
         wantsSince.map { now - $0 < (urgency == .foreground ? Self.hearingOfReaders : Self.hearing) } ?? false
     }
@@ -99,7 +122,8 @@ public struct LineBudget: Sendable {
     /// When `update` is due at `now` or later though nothing has changed.
     public func nextDeadline(now: Duration) -> Duration? {
         let heard = [Self.hearingOfReaders, Self.hearing].compactMap { time in wantsSince.map { $0 + time } }.first { $0 > now }
-        return [heard, waitsSince.map { $0 + Self.patience }].compactMap { $0 }.min()
+        let settled = cameAt.map { came in [known.since + Self.acquaintance, came + Self.settling].first { $0 > now } ?? now }
+        return [heard, settled, waitsSince.map { $0 + Self.patience }].compactMap { $0 }.min()
     }
 
     /// Readers first; then the others from what is left. Among equals the line is filled like vessels with water: who needs little gets

@@ -152,6 +152,8 @@ extension ChunkFetcher {
                         return chunk
                     }
                 }
+                // The line is free for others while the disk writes.
+                parts.line.ended(use)
                 if parts.upstream.noteSuccess() { upstreamIsBack() }
                 if let flist { parts.upstream.noteAnswer(of: flist) }
                 state.withLock { if $0.upstream[chunk]?.turn == turn { $0.upstream[chunk] = nil } }

@@ -43,7 +43,7 @@ extension LineKeeper.State {
         var outcome = Outcome()
         let wall = WallClock.now
         let local = WallClock.local(wall)
-        lookAt = nil
+        (lookAt, lookedAt) = (nil, now)
         enterSpending(rate: rate, me: me)
         if now >= nextInterval {
             nextInterval = now + LineKeeper.interval

@@ -54,7 +54,7 @@ final class LineKeeper: Sendable {
         var maxRate: UInt64?
         var windows = LineWindows()
         var cap: LineCap?
-        var budget = LineBudget()
+        var budget = LineBudget(cameAt: .zero)
         var pause = LinePause()
         var book = LineBook()
         /// Fetches under way here.
@@ -87,6 +87,7 @@ final class LineKeeper: Sendable {
         var isShareSet = false
         /// News came.
         var lookAt: Duration?
+        var lookedAt: Duration = .zero
     }
 
     /// What the last look found.
@@ -229,12 +230,12 @@ final class LineKeeper: Sendable {
 
     /// When `look` is due though nothing happens.
     var nextLook: Duration {
-        let now = clock.now
-        return state.withLock { state in
+        state.withLock { state in
             var due = state.nextInterval
             if let lookAt = state.lookAt { due = min(due, lookAt) }
-            for moment in [state.readersUntil, state.prefetchesUntil] where moment > now { due = min(due, moment) }
-            if let deadline = state.budget.nextDeadline(now: now) { due = min(due, deadline) }
+            // What has passed since the last look has not been looked at.
+            for moment in [state.readersUntil, state.prefetchesUntil] where moment > state.lookedAt { due = min(due, moment) }
+            if let deadline = state.budget.nextDeadline(now: state.lookedAt) { due = min(due, deadline) }
             for until in state.holds.values { due = min(due, until) }
             return due
         }

@@ -5,7 +5,7 @@ internal import UpstreamStores
 
 /// Settings that change while the node runs.
 extension MeshNode {
-    /// Applies what can change of a new configuration: `cache.maxSize`, `cache.minFree`, `mesh.sites`, `mesh.allow`, `mesh.admin`, the keys
+    /// Applies what can change of a new configuration: `cache.maxSize`, `cache.decodedMax`, `cache.minFree`, `mesh.sites`, `mesh.allow`, `mesh.admin`, the keys
     /// in `mesh.keyFile`, `upstream.maxRate`, `upstream.windows`, `upstream.monthlyCap`, `upstream.concurrency`, `lan.maxSend`,
     /// `lan.maxReceive`, `trust`, and the credentials, whose files are read again.
     ///
@@ -19,6 +19,13 @@ extension MeshNode {
         if new.cache.maxSize != old.cache.maxSize || new.cache.minFree != old.cache.minFree {
             parts.store.setLimits(maxBytes: Int64(clamping: new.cache.maxSize), minFree: new.cache.minFree.floor)
             applied.append("cache limits")
+        }
+        if new.cache.decodedMax != old.cache.decodedMax || new.cache.minFree != old.cache.minFree {
+            let cache = new.cache
+            await parts.threads.run { [decodedFiles] in
+                decodedFiles.setLimits(maxBytes: cache.decodedBytes, floor: cache.minFree.floorBytes)
+            }
+            if new.cache.decodedMax != old.cache.decodedMax { applied.append("cache.decodedMax") }
         }
         if new.upstream.concurrency != old.upstream.concurrency {
             parts.upstreamConcurrency.value = new.upstream.concurrency
@@ -56,6 +63,7 @@ extension MeshNode {
         (rest.mesh.sites, rest.mesh.allow, rest.mesh.admin) = (old.mesh.sites, old.mesh.allow, old.mesh.admin)
         rest.cache.maxSize = old.cache.maxSize
         rest.cache.minFree = old.cache.minFree
+        rest.cache.decodedMax = old.cache.decodedMax
         rest.upstream.concurrency = old.upstream.concurrency
         rest.upstream.maxRate = old.upstream.maxRate
         (rest.upstream.windows, rest.upstream.monthlyCap) = (old.upstream.windows, old.upstream.monthlyCap)
@@ -70,6 +78,7 @@ extension MeshNode {
         var merged = old
         merged.cache.maxSize = new.cache.maxSize
         merged.cache.minFree = new.cache.minFree
+        merged.cache.decodedMax = new.cache.decodedMax
         merged.upstream.concurrency = new.upstream.concurrency
         merged.upstream.maxRate = new.upstream.maxRate
         (merged.upstream.windows, merged.upstream.monthlyCap) = (new.upstream.windows, new.upstream.monthlyCap)

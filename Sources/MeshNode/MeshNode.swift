@@ -2,6 +2,7 @@ internal import BlockingThreads
 internal import ChunkModel
 internal import ChunkStore
 internal import ControlModel
+internal import DecodedFiles
 internal import Flist
 internal import Glibc
 internal import Gossip
@@ -11,6 +12,7 @@ internal import MeshKeys
 public import NodeConfiguration
 internal import PeerExchange
 internal import ReadAPI
+internal import ReadServer
 public import ServiceLifecycle
 internal import UpstreamStores
 
@@ -41,6 +43,8 @@ public final class MeshNode: Service {
     let decoded = DecodedBlockCache(maxBytes: MeshNode.decodedBytes)
     let served = ServedFiles()
     let readTraces: ReadTraces
+    let decodedFiles: DecodedFiles
+    let reading: ReadService
     let strangers: NodeStrangers
     let isRestored = Setting(false)
     /// The configuration in force: reloads change some of it.
@@ -124,6 +128,11 @@ public final class MeshNode: Service {
             rotator: try KeyRotator(
                 parts: parts, keeper: keys, rules: rules, exchange: exchangeHandle, directory: configuration.cache.dir),
             spread: RevocationSpread(parts: parts, rules: rules, exchange: exchangeHandle))
+        decodedFiles = try DecodedFiles(
+            directory: configuration.cache.dir + "/decoded", configuration.cache, parts: parts, unstored: decoded)
+        reading = ReadService(
+            parts: parts, fetcher: fetcher, opener: opener, prefetcher: prefetcher, files: files, decoded: decodedFiles, blocks: decoded,
+            isRestored: isRestored, traces: readTraces)
         let service = PeerService(
             parts: parts, fetcher: fetcher, files: files, opener: opener, rotator: strangers.rotator, rules: rules
         ) { [prefetcher] in prefetcher.order(of: $0) }
@@ -141,7 +150,9 @@ public final class MeshNode: Service {
     /// Listens, joins and serves until cancelled or shut down gracefully; then says goodbye to the mesh and closes the cache.
     public func run() async throws {
         defer { parts.store.close() }
+        let reads = try readServer()
         try exchange.start()
+        try reads?.start()
         parts.logger.info(
             "node starts",
             metadata: [
@@ -154,9 +165,14 @@ public final class MeshNode: Service {
             await Result<Void, any Error>.catching { try await live() }
         }
         prefetcher.stop()
+        reading.stop()
+        await reads?.stop()
         fetcher.stop()
         exchange.stop()
-        await parts.threads.run { [parts] in parts.line.saveNow() }
+        await parts.threads.run { [parts, decodedFiles] in
+            parts.line.saveNow()
+            decodedFiles.close()
+        }
         try ending.get()
     }
 

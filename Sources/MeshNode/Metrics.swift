@@ -69,6 +69,14 @@ extension MeshNode {
         ] {
             text.value("gossip_dropped_total", Double(count), labels: ["reason": reason])
         }
+        text.family("refused_total", "counter", "Refused of those who are not of this mesh, or not as they should be, by what.")
+        for (what, count) in [
+            ("connection", stats.strangers.refusedConnections), ("forged_record", stats.strangers.forgedRecords),
+            ("not_member", stats.strangers.notMembers), ("flood", stats.strangers.floodedDatagrams),
+            ("limited_request", stats.strangers.limitedRequests),
+        ] {
+            text.value("refused_total", Double(count), labels: ["what": what])
+        }
         text.counter("gossip_probes_failed_total", "Probes that nobody answered in time.", gossip.machine.probesFailed)
         text.counter("gossip_stream_probes_total", "Suspects asked over TCP, since no datagram came back.", gossip.machine.streamProbes)
         text.counter("gossip_refutations_total", "Times that this node was doubted and said that it lives.", gossip.machine.refutations)

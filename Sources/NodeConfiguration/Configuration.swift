@@ -34,6 +34,8 @@ public struct Configuration: Sendable, Equatable {
         /// Bytes of chunks.
         public var maxSize: UInt64 = 20 << 30
         public var minFree = FreeSpace.percent(5)
+        /// Bytes of decoded files; 0 keeps none. `nil`: a tenth of the partition, 10 GiB at most.
+        public var decodedMax: UInt64?
     }
 
     /// Room on the partition that the cache leaves alone.

@@ -34,6 +34,7 @@ struct ConfigurationKey: Sendable {
         ConfigurationKey(name: "mesh.admin") { $1.mesh.admin = try $0.signingKeys().first },
         ConfigurationKey(name: "cache.dir") { $1.cache.dir = try $0.path() },
         ConfigurationKey(name: "cache.maxSize") { $1.cache.maxSize = try $0.bytes(atLeast: 1 << 20) },
+        ConfigurationKey(name: "cache.decodedMax") { $1.cache.decodedMax = try $0.bytes(atLeast: 0) },
         ConfigurationKey(name: "cache.minFree") { $1.cache.minFree = try $0.freeSpace() },
         ConfigurationKey(name: "upstream.urls") { $1.upstream.urls = try $0.list { try $0.url() } },
         ConfigurationKey(name: "upstream.override") { $1.upstream.override = try $0.bool() },

@@ -149,25 +149,3 @@ final class RequestRates: Sendable {
         }
     }
 }
-
-/// Says once in a while that something happens, so that nobody who knocks at the port fills the log.
-final class LogPause: Sendable {
-    /// Nanoseconds between two lines.
-    static let length: UInt64 = 60_000_000_000
-    private struct State {
-        var next: UInt64 = 0
-        var passed: UInt64 = 0
-    }
-    private let state = Mutex(State())
-
-    /// - Returns: how often it happened since the last line, this time included, when a line is due.
-    func due(now: UInt64) -> UInt64? {
-        state.withLock { state in
-            state.passed += 1
-            guard now >= state.next else { return nil }
-            defer { state.passed = 0 }
-            state.next = now &+ Self.length
-            return state.passed
-        }
-    }
-}

@@ -1,5 +1,5 @@
-internal import BlockCodec
-internal import ChunkModel
+public import BlockCodec
+public import ChunkModel
 internal import Synchronization
 
 /// The blocks decoded last, so that small reads in one place decode it once. Bounded by bytes; the one used longest ago goes first.
@@ -30,7 +30,8 @@ public final class DecodedBlockCache: Sendable {
     /// - Parameter maxBytes: memory for decoded blocks.
     public init(maxBytes: Int = 32 << 20) { self.maxBytes = maxBytes }
 
-    func block(_ id: ChunkID, _ key: BlockKey) -> ChunkBuffer? {
+    /// The decoded block, if it is here.
+    public func block(_ id: ChunkID, _ key: BlockKey) -> ChunkBuffer? {
         let key = Key(id: id, key: key)
         return state.withLock { state in
             state.clock += 1
@@ -39,7 +40,8 @@ public final class DecodedBlockCache: Sendable {
         }
     }
 
-    func insert(_ buffer: ChunkBuffer, for id: ChunkID, _ key: BlockKey) {
+    /// Keeps a block that was decoded from this chunk with this key.
+    public func insert(_ buffer: ChunkBuffer, for id: ChunkID, _ key: BlockKey) {
         // A small block would keep a pooled buffer of full size from being used again.
         let buffer = buffer.count < buffer.capacity / 2 ? buffer.withBytes { ChunkBuffer(copying: $0) } : buffer
         let bytes = Self.memory(of: buffer)

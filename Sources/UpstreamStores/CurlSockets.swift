@@ -2,34 +2,31 @@ internal import CCurl
 internal import ChunkModel
 internal import Glibc
 
-/// The sockets of a `CurlWorker`, and how far the hub may run ahead of us on each.
-///
-/// A receiver that stops reading does not stop the sender before the window that it has offered is full, and on a thin line the windows of
-/// eight downloads hold seconds of traffic: a read that comes then waits for all of it. So downloads that nobody waits for offer no more
-/// than what keeps the line full. Touched on the worker's thread alone.
+/// The sockets of a `CurlWorker`, and how far the hub may run ahead of us on each (`ReceiveWindow`). Touched on the worker's thread alone.
 final class CurlSockets {
     /// Milliseconds between two looks.
     static let interval = 100
-    /// The smallest window that is offered, in bytes: eleven full segments.
-    static let leastWindow = 16_384
-    /// What counts as no bound.
+    /// What counts as no bound, for the window and for the buffer, which the kernel may make larger.
     static let openWindow = 16 << 20
-    /// A window holds what came in this time at the rate of the last looks, or in twice the shortest round trip if that is longer: at twice
-    /// the time that bytes need, the rate can still double from one look to the next.
-    static let windowTime = 0.04
-    static let roundTrips = 2.0
-    /// How much the last look counts in the rate.
-    static let learning = 0.4
+    static let openBuffer = 1 << 20
+    /// Of a connection that has not carried a request yet: the first flight of a server's answer fits.
+    static let firstBuffer = 16_384
 
     private struct Known {
         var port: UInt16 = 0
         var received: UInt64 = 0
-        var rate = 0.0
+        var window = ReceiveWindow()
         var lookedAt: ContinuousClock.Instant?
-        var isBounded = false
+        /// For a reader.
+        var isOpen = false
+        /// Bytes on the line that were charged for it.
+        var charged = 0
     }
+    private let rate: ReceiveRate
     private var known: [Int32: Known] = [:]
     private var nextLook = ContinuousClock.now
+
+    init(rate: ReceiveRate) { self.rate = rate }
 
     /// Lets the transfer's socket be known. Sockets outlive their transfers, so they are told to this object, which the worker keeps for
     /// longer than they live.
@@ -39,7 +36,10 @@ final class CurlSockets {
         _ = chunkmesh_curl_set_open_socket(easy) { user, _, address in
             guard let user, let address else { return -1 }
             let fd = Glibc.socket(address.pointee.family, address.pointee.socktype | Int32(SOCK_CLOEXEC.rawValue), address.pointee.protocol)
-            if fd >= 0 { Unmanaged<CurlSockets>.fromOpaque(user).takeUnretainedValue().known[fd] = Known() }
+            guard fd >= 0 else { return fd }
+            // Before the connection is made, for what the first segment offers cannot be taken back.
+            _ = CurlSockets.setBuffer(fd, CurlSockets.firstBuffer, isFixed: false)
+            Unmanaged<CurlSockets>.fromOpaque(user).takeUnretainedValue().known[fd] = Known()
             return fd
         }
         _ = chunkmesh_curl_set_pointer(easy, CURLOPT_CLOSESOCKETDATA, me)
@@ -73,68 +73,103 @@ final class CurlSockets {
     /// - Returns: milliseconds until it is to be looked at again.
     func adjust(_ transfers: [CurlTransfer]) -> Int {
         let now = ContinuousClock.now
-        guard transfers.contains(where: { $0.socket != nil && $0.priority < .foreground }) else { return CurlWorker.idlePoll }
-        guard now >= nextLook else { return max(1, (nextLook - now).milliseconds) }
-        nextLook = now + .milliseconds(Self.interval)
         var uses: [Int32: (isUrgent: Bool, isReading: Bool)] = [:]
         for transfer in transfers {
             guard let fd = transfer.socket else { continue }
             let use = uses[fd] ?? (false, false)
             uses[fd] = (use.isUrgent || transfer.priority == .foreground, use.isReading || !transfer.isPaused)
         }
-        for (fd, use) in uses {
-            // A rate of our own making says nothing of the line.
-            if use.isReading || use.isUrgent { adjust(fd, isUrgent: use.isUrgent, now: now) } else { known[fd]?.lookedAt = nil }
+        for (fd, use) in uses where use.isUrgent { open(fd) }
+        guard uses.values.contains(where: { !$0.isUrgent }) else { return CurlWorker.idlePoll }
+        guard now >= nextLook else { return max(1, (nextLook - now).milliseconds) }
+        nextLook = now + .milliseconds(Self.interval)
+        for (fd, use) in uses where !use.isUrgent {
+            // How fast a transfer is that was held back says nothing of the line.
+            if use.isReading { look(fd, now: now) } else { known[fd]?.lookedAt = nil }
         }
         return Self.interval
     }
 
     /// A request goes out: the first look at its connection is not waited for.
     func begin(_ fd: Int32, isUrgent: Bool) {
-        guard var socket = known[fd] else { return }
-        socket.lookedAt = nil
-        known[fd] = socket
-        if isUrgent {
-            if socket.isBounded { bound(fd, Self.openWindow) }
-            known[fd]?.isBounded = false
-        }
+        known[fd]?.lookedAt = nil
+        if isUrgent { open(fd) } else { look(fd, now: .now) }
     }
 
-    private func adjust(_ fd: Int32, isUrgent: Bool, now: ContinuousClock.Instant) {
+    func noteCharged(_ fd: Int32, _ cost: Int) { known[fd]?.charged += cost }
+
+    /// - Returns: what the connection has cost beside all that was charged for it: headers of all layers, handshakes, what came twice or is
+    ///   still unread; `nil` where the kernel tells none. It counts as charged from now on.
+    func settle(_ fd: Int32) -> Int? {
+        guard let socket = known[fd], let figures = Self.figures(of: fd) else { return nil }
+        let missing = max(0, figures.cost - socket.charged)
+        known[fd]?.charged += missing
+        return missing
+    }
+
+    private func open(_ fd: Int32) {
+        guard let socket = known[fd], !socket.isOpen else { return }
+        known[fd]?.isOpen = true
+        known[fd]?.window.open()
+        bound(fd, nil)
+    }
+
+    private func look(_ fd: Int32, now: ContinuousClock.Instant) {
         guard var socket = known[fd], let figures = Self.figures(of: fd) else { return }
-        defer { known[fd] = socket }
+        var seen: Double?
         if let last = socket.lookedAt, now > last, figures.received >= socket.received {
-            let rate = Double(figures.received - socket.received) / (now - last).seconds
-            socket.rate = socket.rate == 0 ? rate : socket.rate + (rate - socket.rate) * Self.learning
+            seen = Double(figures.received - socket.received) / (now - last).seconds
         }
         (socket.received, socket.lookedAt) = (figures.received, now)
-        guard !isUrgent else {
-            if socket.isBounded { bound(fd, Self.openWindow) }
-            socket.isBounded = false
-            return
-        }
-        guard socket.rate > 0 else { return }
-        let time = max(Self.windowTime, Self.roundTrips * figures.roundTrip)
-        bound(fd, Int(min(max(socket.rate * time, Double(Self.leastWindow)), Double(Self.openWindow))))
-        socket.isBounded = true
+        let before = socket.window.bytes
+        let isNew = socket.isOpen || before == nil
+        let sibling = socket.window.rate > 0 ? 0 : known.values.lazy.map(\.window.rate).max() ?? 0
+        let window = socket.window.look(rate: seen, sibling: sibling, roundTrip: figures.roundTrip, limit: rate.limit)
+        socket.isOpen = false
+        known[fd] = socket
+        // The kernel moves the window with its own estimate of the path, so a bound is set again each time.
+        if window != nil || before != nil || isNew { bound(fd, window) }
     }
 
-    // MARK: The kernel's (linux/tcp.h)
+    // MARK: The kernel's (linux/tcp.h, asm-generic/socket.h)
 
-    /// `TCP_WINDOW_CLAMP`: the most that is offered. The kernel moves it with its own estimate of the path, so it is set again each time.
-    private func bound(_ fd: Int32, _ bytes: Int) {
-        var value = Int32(clamping: bytes)
+    /// The most that is offered (`TCP_WINDOW_CLAMP`), and that may lie here unread; `nil` takes the bound away.
+    private func bound(_ fd: Int32, _ bytes: Int?) {
+        var value = Int32(clamping: bytes ?? Self.openWindow)
         setsockopt(fd, Int32(IPPROTO_TCP), 10, &value, socklen_t(MemoryLayout<Int32>.size))
+        guard let bytes else { return _ = Self.setBuffer(fd, Self.openBuffer, isFixed: false) }
+        // Where the kernel grants no buffer of that size (net.core.rmem_max), its own growth can.
+        if !Self.setBuffer(fd, bytes, isFixed: true) { _ = Self.setBuffer(fd, bytes, isFixed: false) }
     }
 
-    /// `tcpi_bytes_received` and `tcpi_min_rtt` (seconds) of `TCP_INFO`; `nil` where the kernel tells none.
-    private static func figures(of fd: Int32) -> (received: UInt64, roundTrip: Double)? {
+    /// `SO_RCVBUF`, of which the kernel makes the double to have room for headers.
+    ///
+    /// - Parameter isFixed: or let it grow from there as it would by itself (`SO_BUF_LOCK`, since Linux 5.14).
+    /// - Returns: whether the kernel grants so much.
+    private static func setBuffer(_ fd: Int32, _ bytes: Int, isFixed: Bool) -> Bool {
+        var value = Int32(clamping: bytes)
+        var size = socklen_t(MemoryLayout<Int32>.size)
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &value, size)
+        var granted: Int32 = 0
+        getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &granted, &size)
+        if !isFixed {
+            var locks: Int32 = 0
+            setsockopt(fd, SOL_SOCKET, 72, &locks, size)
+        }
+        return Int(granted) >= 2 * bytes
+    }
+
+    /// `tcpi_bytes_received`, `tcpi_segs_in` and `tcpi_min_rtt` (seconds) of `TCP_INFO`; `nil` where the kernel tells none.
+    private static func figures(of fd: Int32) -> (received: UInt64, cost: Int, roundTrip: Double)? {
         withUnsafeTemporaryAllocation(byteCount: 256, alignment: 8) { buffer in
             var size = socklen_t(buffer.count)
             guard getsockopt(fd, Int32(IPPROTO_TCP), 11, buffer.baseAddress, &size) == 0, size >= 152 else { return nil }
+            let received = buffer.loadUnaligned(fromByteOffset: 128, as: UInt64.self)
+            let segments = buffer.loadUnaligned(fromByteOffset: 140, as: UInt32.self)
             let roundTrip = buffer.loadUnaligned(fromByteOffset: 148, as: UInt32.self)
             return (
-                buffer.loadUnaligned(fromByteOffset: 128, as: UInt64.self), roundTrip == .max ? 0 : Double(min(roundTrip, 2_000_000)) / 1e6
+                received, Int(clamping: received) &+ Int(segments) &* LineCost.frameHeaderBytes,
+                roundTrip == .max ? 0 : Double(min(roundTrip, 2_000_000)) / 1e6
             )
         }
     }

@@ -180,8 +180,7 @@ final class CurlTransfer: @unchecked Sendable {
             $0.connections += connections
             $0.headerBytes += headers
         }
-        let opening = LineCost.connectionBytes + (request.url.hasPrefix("https:") ? LineCost.handshakeBytes : 0)
-        worker?.rate.add(LineCost.stream(headers) + connections * opening)
+        settle(headers: headers, connections: connections)
         self.handle = nil
         worker = nil
         isPaused = false
@@ -189,6 +188,17 @@ final class CurlTransfer: @unchecked Sendable {
         curl_slist_free_all(headerList)
         headerList = nil
         return handle
+    }
+
+    /// Charges what the line carried beside the body.
+    private func settle(headers: Int, connections: Int) {
+        guard let worker else { return }
+        if let socket, let cost = worker.sockets.settle(socket) {
+            worker.rate.add(cost)
+        } else {
+            let opening = LineCost.connectionBytes + (request.url.hasPrefix("https:") ? LineCost.handshakeBytes : 0)
+            worker.rate.add(LineCost.stream(headers) + connections * opening)
+        }
     }
 
     /// - Parameter sip: take what comes next, whoever comes first.
@@ -208,6 +218,17 @@ final class CurlTransfer: @unchecked Sendable {
         return Int(CURL_WRITEFUNC_PAUSE)
     }
 
+    /// Its answer comes, or may come, and is read.
+    var mayBeHeld: Bool { socket != nil && !isPaused && !mayTakeSip }
+
+    /// Pauses it before its next bytes are read.
+    func holdBack() {
+        guard let handle, mayBeHeld else { return }
+        isPaused = true
+        pausedAt = .now
+        curl_easy_pause(handle.easy, 1)  // CURLPAUSE_RECV
+    }
+
     /// Why it takes too long, not counting the time in which it was held back here; `nil` when it does not.
     func overdue(now: ContinuousClock.Instant) -> TransferFailure? {
         guard !isPaused else { return nil }
@@ -221,10 +242,13 @@ final class CurlTransfer: @unchecked Sendable {
 
     private func receive(_ bytes: UnsafeRawBufferPointer) -> Int {
         guard let worker else { return 0 }
-        if !mayTakeSip, worker.rate.wait(priority) != .no { return pause() }
+        // Where libcurl did not keep to a pause, it is one all the same.
+        if !mayTakeSip, isPaused || worker.rate.wait(priority) != .no { return pause() }
         mayTakeSip = false
         heardAt = .now
-        worker.rate.charge(bytes.count)
+        let cost = LineCost.stream(bytes.count)
+        worker.rate.add(cost)
+        if let socket { worker.sockets.noteCharged(socket, cost) }
         counters?.add { $0.bodyBytes += bytes.count }
         guard number(CURLINFO_RESPONSE_CODE) == 200 else {
             errorBody += bytes.count

@@ -27,9 +27,11 @@ final class CurlWorker: @unchecked Sendable {
     private let multi: UnsafeMutableRawPointer
     let rate: ReceiveRate
     let counters: UpstreamCounters
-    let sockets = CurlSockets()
+    let sockets: CurlSockets
     // On the thread:
     private var running: [UInt64: CurlTransfer] = [:]
+    /// Not begun, since others come first: whoever asks the hub gets a window full of bytes, wanted now or not.
+    private var held: [CurlTransfer] = []
     private var idle: [CurlHandle] = []
 
     private static let globalInit: Void = {
@@ -43,6 +45,7 @@ final class CurlWorker: @unchecked Sendable {
         self.multi = multi
         self.rate = rate
         self.counters = counters
+        sockets = CurlSockets(rate: rate)
         _ = chunkmesh_curl_multi_set_long(multi, CURLMOPT_PIPELINING, 2)  // CURLPIPE_MULTIPLEX
         _ = chunkmesh_curl_multi_set_long(multi, CURLMOPT_MAX_HOST_CONNECTIONS, Self.connectionsPerHost)
         _ = chunkmesh_curl_multi_set_long(multi, CURLMOPT_MAXCONNECTS, Self.idleConnections)
@@ -97,33 +100,42 @@ final class CurlWorker: @unchecked Sendable {
 
     private func run() {
         while takeInbox() {
+            holdBack()
             var active: Int32 = 0
             curl_multi_perform(multi, &active)
             collectFinished()
             endOverdue()
-            let pause = resumePaused()
+            let pause = min(resumePaused(), held.isEmpty ? Self.idlePoll : ReceiveRate.heldLook.milliseconds)
             let look = sockets.adjust(Array(running.values))
             var ready: Int32 = 0
             curl_multi_poll(multi, nil, 0, Int32(min(pause, look, running.isEmpty ? Self.idlePoll : Self.busyPoll)), &ready)
         }
         for transfer in running.values { end(transfer, .failure(.stopped)) }
+        for transfer in held { transfer.finish(.failure(.stopped)) }
+        held = []
     }
 
     /// - Returns: whether to go on.
     private func takeInbox() -> Bool {
         let (arrived, cancelled, stopping) = inbox.withLock { inbox in
             // A cancellation whose transfer is not here yet stays for `submit`; one that came too late goes with `forget`.
-            let mine = inbox.cancelled.filter { id in running[id] != nil || inbox.arrived.contains { $0.id == id } }
+            let mine = inbox.cancelled.filter { id in
+                running[id] != nil || inbox.arrived.contains { $0.id == id } || held.contains { $0.id == id }
+            }
             inbox.cancelled.subtract(mine)
             let taken = (inbox.arrived, mine, inbox.stopping)
             inbox.arrived = []
             return taken
         }
-        for transfer in arrived {
+        let waiting = held + arrived
+        held = []
+        for transfer in waiting {
             if stopping {
                 transfer.finish(.failure(.stopped))
             } else if cancelled.contains(transfer.id) {
                 transfer.finish(.failure(.cancelled))
+            } else if rate.wait(transfer.priority) == .held {
+                held.append(transfer)
             } else {
                 begin(transfer)
             }
@@ -183,6 +195,12 @@ final class CurlWorker: @unchecked Sendable {
             (transfer.request.counters ?? counters).add(failure: failure.kind)
         }
         transfer.finish(result)
+    }
+
+    /// Readers come first: what else is under way is not read any more. Reading once more, up to the pause that the bytes meet, would
+    /// open another window to the hub.
+    private func holdBack() {
+        for transfer in running.values where transfer.mayBeHeld && rate.wait(transfer.priority) == .held { transfer.holdBack() }
     }
 
     /// Lets paused transfers go on as far as the rate allows, the urgent ones first.

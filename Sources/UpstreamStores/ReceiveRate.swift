@@ -120,6 +120,9 @@ public final class ReceiveRate: Sendable {
 
     var isLimited: Bool { state.withLock { $0.bucket != nil } }
 
+    /// Bytes a second; `nil` without a limit.
+    var limit: Double? { state.withLock { $0.bucket?.rate } }
+
     enum Wait: Sendable, Equatable {
         case no
         /// For the rate.

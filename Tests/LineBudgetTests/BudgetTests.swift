@@ -57,6 +57,36 @@ private let total = UInt64(Double(rate) * LineBudget.aim)
     }
 }
 
+@Suite struct NewcomerTests {
+    private let all = LineDemand(.background)
+
+    @Test func `who has just come takes nothing until the others have told`() {
+        var budget = LineBudget(cameAt: .zero)
+        #expect(budget.update(rate: rate, demand: all, others: [], nodes: 1, now: .zero) == 0)
+        // It has found two; one of them has told.
+        let told = LineBudget.Peer(demand: all, share: total / 2)
+        #expect(budget.update(rate: rate, demand: all, others: [told], nodes: 3, now: .milliseconds(400)) == 0)
+        #expect(budget.nextDeadline(now: .milliseconds(400)) == .milliseconds(700))
+        #expect(budget.update(rate: rate, demand: all, others: [told], nodes: 3, now: .milliseconds(800)) == 0)
+        #expect(budget.nextDeadline(now: .milliseconds(1_100)) == LineBudget.settling)
+        // Then the other; the line is full, and then they give way.
+        #expect(budget.update(rate: rate, demand: all, others: [told, told], nodes: 3, now: .milliseconds(900)) == 0)
+        let gave = LineBudget.Peer(demand: all, share: total / 3)
+        #expect(budget.update(rate: rate, demand: all, others: [gave, gave], nodes: 3, now: .milliseconds(950)) >= total / 3 - 1)
+        // Later ones are heard of like by any other.
+        #expect(budget.update(rate: rate, demand: all, others: [], nodes: 2, now: .seconds(4)) == total)
+    }
+
+    @Test func `alone it has the line after a while, and a reader a part of it at once`() {
+        var budget = LineBudget(cameAt: .seconds(5))
+        let reader = LineDemand(.foreground)
+        #expect(budget.update(rate: rate, demand: reader, others: [], nodes: 1, now: .seconds(5)) == total / 8)
+        #expect(budget.update(rate: rate, demand: reader, others: [], nodes: 1, now: .seconds(5) + LineBudget.settling) == total)
+        var unlimited = LineBudget(cameAt: .zero)
+        #expect(unlimited.update(rate: .max, demand: all, others: [], nodes: 1, now: .zero) == .max)
+    }
+}
+
 /// Nodes of one site, each with its budget, under virtual time: what they say reaches the others late, each at its own time; nodes come, go
 /// quietly, or are killed, which the others notice only after seconds.
 private struct Line {
@@ -64,6 +94,8 @@ private struct Line {
         var budget = LineBudget()
         var wants = LineDemand.none
         var since: Int
+        /// Until then it knows of nobody.
+        var isBlindUntil = 0
         var diedAt: Int?
         var lastTold = LineBudget.Peer(demand: .none, share: 0)
         /// What has been said, and when each of the others hears it.
@@ -96,12 +128,16 @@ private struct Line {
         for id in ids {
             guard nodes[id]!.diedAt == nil else { continue }
             // Who belongs to the site is known before what he wants.
-            let members = nodes.values.count { now - ($0.diedAt ?? now) <= Self.detection }
-            let others = ids.compactMap { other -> LineBudget.Peer? in
-                guard other != id, let node = nodes[other] else { return nil }
-                if let died = node.diedAt, now - died > Self.detection { return nil }
-                return node.said.last { $0.at + delay(other, id, $0.at) <= now }?.peer
-            }
+            let isBlind = now < nodes[id]!.isBlindUntil
+            let members = isBlind ? 1 : nodes.values.count { now - ($0.diedAt ?? now) <= Self.detection }
+            let others =
+                isBlind
+                ? []
+                : ids.compactMap { other -> LineBudget.Peer? in
+                    guard other != id, let node = nodes[other] else { return nil }
+                    if let died = node.diedAt, now - died > Self.detection { return nil }
+                    return node.said.last { $0.at + delay(other, id, $0.at) <= now }?.peer
+                }
             var node = nodes[id]!
             let share = node.budget.update(rate: rate, demand: node.wants, others: others, nodes: members, now: .milliseconds(now))
             let peer = LineBudget.Peer(demand: node.wants, share: share)
@@ -184,6 +220,32 @@ private struct Line {
         #expect(mean >= Double(rate) * 0.95, "seed \(seed): \(mean)")
         #expect(mean <= Double(rate), "seed \(seed): \(mean)")
         #expect(line.worst <= Double(rate) * 1.05, "seed \(seed): \(line.worst)")
+    }
+
+    @Test(arguments: UInt64(1)...4) func `killed nodes that come back know nobody at first, and the line is kept`(seed: UInt64) {
+        var line = Line(seed: seed, delays: 20...400)
+        for id in 0..<8 {
+            line.nodes[id] = Line.Node(since: 0)
+            line.nodes[id]!.wants = LineDemand(.background)
+        }
+        var next = 8
+        while line.now < 120_000 {
+            // Every twelve seconds two are killed at one moment, and come back three seconds later under the same or another name.
+            if line.now % 12_000 == 6_000 {
+                for id in line.nodes.keys.sorted().filter({ line.nodes[$0]!.diedAt == nil }).prefix(2) { line.nodes[id]!.diedAt = line.now }
+            }
+            if line.now % 12_000 == 9_000 {
+                for _ in 0..<2 {
+                    let blind = line.now + Int.random(in: 100...1_500, using: &line.generator)
+                    line.nodes[next] = Line.Node(
+                        budget: LineBudget(cameAt: .milliseconds(line.now)), wants: LineDemand(.background), since: line.now,
+                        isBlindUntil: blind)
+                    next += 1
+                }
+            }
+            line.step()
+        }
+        #expect(line.worst <= Double(rate) * 1.02, "seed \(seed): \(line.worst)")
     }
 
     @Test(arguments: UInt64(1)...3) func `with news that travel at once the line is never exceeded`(seed: UInt64) {

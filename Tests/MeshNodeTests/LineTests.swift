@@ -133,6 +133,25 @@ extension MeshTests {
             }
         }
 
+        @Test func `prefetches of the others wait as long as a reader has the line, and hardly longer`() async throws {
+            try await TestMesh.with(nodes: 2) { mesh in
+                let (reader, other) = (mesh.nodes[0].node.parts.line, mesh.nodes[1].node.parts.line)
+                var waits: [Double] = []
+                for _ in 0..<5 {
+                    let use = reader.began(.foreground)
+                    try await eventually("the other holds back") { other.state.withLock { $0.isHolding } }
+                    reader.ended(use)
+                    let start = ContinuousClock.now
+                    try await eventually("the other goes on") { other.state.withLock { !$0.isHolding } }
+                    waits.append((ContinuousClock.now - start).seconds)
+                    // Each time at another place between the looks that come every second.
+                    try await Task.sleep(for: .milliseconds(170))
+                }
+                // It lingers for 30 ms, and would be seen within a second anyway.
+                #expect(waits.sorted()[2] < 0.25, "\(waits)")
+            }
+        }
+
         @Test func `one that serves fetches for nobody, and one that fetches gives nothing`() async throws {
             try await TestMesh.with(nodes: 0) { mesh in
                 try await mesh.addNode { $0.lan.mode = .serve }

@@ -5,7 +5,7 @@ extension FuzzTarget {
         gossipSites,
         peerFrame, peerHandshake, peerStream, peerMachines,
         apiRequest, hubRequest, upstreamURL, s3Text, credentials, respReplies, imageDocument, imageLayer, configuration, meshKeys,
-        controlAnswers, carriedFile,
+        controlAnswers, carriedFile, fuseRequest, readFrames,
         davBody, readProfile,
     ]
 }
