@@ -2,6 +2,7 @@ internal import ChunkModel
 internal import ControlModel
 internal import Hummingbird
 internal import NIOCore
+internal import Synchronization
 
 /// Ranges of a file on their way to a client, with lines between them.
 ///
@@ -10,8 +11,10 @@ internal import NIOCore
 struct FileBody: Sendable {
     /// Content that is asked for at a time: a block, so that none is asked for twice.
     static let stepBytes = UInt64(ChunkLimits.blockBytes)
-    /// Steps that one answer has under way or at hand: the memory that a slow client keeps.
+    /// Steps that one answer has under way or at hand.
     static let ahead = 4
+    /// Steps beyond the first of all answers together: what slow clients keep in memory. When these are taken, answers go on step by step.
+    static let maxAhead = 64
     /// Bytes handed to the connection at once, which takes more when these are on their way.
     static let writeBytes = 1 << 20
 
@@ -20,6 +23,13 @@ struct FileBody: Sendable {
         let range: Range<UInt64>
     }
     private typealias Piece = (buffer: ChunkBuffer, range: Range<Int>)
+
+    private struct Step {
+        let range: Range<UInt64>
+        let isAhead: Bool
+        let task: Task<[Piece], any Error>
+    }
+    private static let stepsAhead = Atomic(0)
 
     private let file: any ServedFile
     private var parts: [Part] = []
@@ -77,8 +87,8 @@ struct FileBody: Sendable {
 
     @concurrent private func send(_ range: Range<UInt64>, by outgoing: inout Outgoing, to writer: inout any ResponseBodyWriter) async throws
     {
-        var asked: [(range: Range<UInt64>, task: Task<[Piece], any Error>)] = []
-        defer { for step in asked { step.task.cancel() } }
+        var asked: [Step] = []
+        defer { for step in asked { Self.end(step) } }
         var (offset, next) = (range.lowerBound, range.lowerBound)
         while offset < range.upperBound {
             if asked.isEmpty, let piece = file.ready(at: offset, atMost: Int(clamping: range.upperBound - offset)), !piece.range.isEmpty {
@@ -88,9 +98,9 @@ struct FileBody: Sendable {
                 continue
             }
             // What is at hand goes out before anything is waited for.
-            while asked.count < Self.ahead, next < range.upperBound {
+            while asked.count < Self.ahead, next < range.upperBound, asked.isEmpty || Self.mayGoAhead() {
                 let step = next..<min(range.upperBound, (next / Self.stepBytes + 1) * Self.stepBytes)
-                asked.append((step, Task { [file] in try await Self.pieces(of: file, step) }))
+                asked.append(Step(range: step, isAhead: !asked.isEmpty, task: Task { [file] in try await Self.pieces(of: file, step) }))
                 next = step.upperBound
             }
             try await outgoing.flush(to: &writer)
@@ -100,9 +110,21 @@ struct FileBody: Sendable {
             } onCancel: {
                 task.cancel()
             }
-            offset = asked.removeFirst().range.upperBound
+            offset = asked[0].range.upperBound
+            Self.end(asked.removeFirst())
             for piece in pieces { try await outgoing.add(SharedBytes.buffer(piece.buffer, piece.range), to: &writer) }
         }
+    }
+
+    private static func mayGoAhead() -> Bool {
+        if stepsAhead.wrappingAdd(1, ordering: .relaxed).oldValue < maxAhead { return true }
+        stepsAhead.wrappingSubtract(1, ordering: .relaxed)
+        return false
+    }
+
+    private static func end(_ step: Step) {
+        step.task.cancel()
+        if step.isAhead { stepsAhead.wrappingSubtract(1, ordering: .relaxed) }
     }
 
     private static func pieces(of file: any ServedFile, _ range: Range<UInt64>) async throws -> [Piece] {

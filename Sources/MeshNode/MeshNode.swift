@@ -132,7 +132,7 @@ public final class MeshNode: Service {
             directory: configuration.cache.dir + "/decoded", configuration.cache, parts: parts, unstored: decoded)
         reading = ReadService(
             parts: parts, fetcher: fetcher, opener: opener, prefetcher: prefetcher, files: files, decoded: decodedFiles, blocks: decoded,
-            isRestored: isRestored)
+            isRestored: isRestored, traces: readTraces)
         let service = PeerService(
             parts: parts, fetcher: fetcher, files: files, opener: opener, rotator: strangers.rotator, rules: rules
         ) { [prefetcher] in prefetcher.order(of: $0) }

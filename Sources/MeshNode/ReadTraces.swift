@@ -55,9 +55,12 @@ final class ReadTraces: Sendable {
     /// - Parameter now: a clock that only goes forward.
     init(now: @escaping @Sendable () -> Duration) { self.now = now }
 
+    /// Whether anything is recorded: what is costly to note need not be found out otherwise.
+    var isRunning: Bool { running.load(ordering: .relaxed) > 0 }
+
     /// A block of the flist is read: first time or not, from the memory or not.
     func note(_ chunk: ChunkID, of flist: FlistDigest) {
-        guard running.load(ordering: .relaxed) > 0 else { return }
+        guard isRunning else { return }
         let now = now()
         state.withLock { traces in
             // In place: copies of the entries would cost more than all else.
