@@ -8,6 +8,7 @@ internal import Synchronization
 /// What the flist tools are measured against; scripts/bench runs it.
 ///
 ///     flist-bench encode DIR rfs|zstd [LEVEL [THREADS]]     the codec alone on a tree's blocks, all in memory: no store, no flist
+///     flist-bench decode FLIST PATH STORE                  verifies and decodes one file on one thread, the chunks in memory
 ///     flist-bench list FLIST                               opens it, lists its root, looks one entry up
 ///
 /// Each prints one JSON line.
@@ -21,8 +22,9 @@ internal import Synchronization
             let threads = arguments.count > 5 ? Int(arguments[5]) : nil
             try encode(arguments[2], coding, level: level, threads: threads ?? BlockingThreads.machineThreads)
         case "list" where arguments.count == 3: try list(arguments[2])
+        case "decode" where arguments.count == 5: try decode(arguments[2], arguments[3], store: arguments[4])
         default:
-            print("flist-bench encode DIR rfs|zstd [LEVEL [THREADS]]; flist-bench list FLIST")
+            print("flist-bench encode DIR rfs|zstd [LEVEL [THREADS]]; flist-bench decode FLIST PATH STORE; flist-bench list FLIST")
             exit(2)
         }
     }
