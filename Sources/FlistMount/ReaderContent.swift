@@ -19,17 +19,16 @@ public final class ReaderContent: MountContent {
     private let reader: FlistReader
     private let threads: BlockingThreads
     private let state = Mutex(State())
-    /// Reads ahead everything; `nil` where that is not offered.
-    private let prefetching: (@Sendable () async throws -> Void)?
 
-    public init(reader: FlistReader, threads: BlockingThreads, prefetching: (@Sendable () async throws -> Void)? = nil) {
-        (self.reader, self.threads, self.prefetching) = (reader, threads, prefetching)
-    }
+    public init(reader: FlistReader, threads: BlockingThreads) { (self.reader, self.threads) = (reader, threads) }
 
     public var hasWholeFiles: Bool { false }
     public func ready(_ ino: Int64, offset: UInt64, length: Int) -> ContentPiece? { nil }
     public func wholeFile(_ ino: Int64) async -> (any DecodedContent)? { nil }
-    public func prefetch() async throws { try await prefetching?() }
+    public func prefetch() async throws { throw Self.noPrefetch }
+
+    /// Chunks that come ahead need a place where they are kept.
+    public static let noPrefetch = MountError(.usage, "prefetch needs the daemon, which keeps the chunks")
 
     public func read(_ ino: Int64, offset: UInt64, length: Int) async throws -> ContentPiece {
         .slices(try await file(ino).read(offset: offset, length: length))

@@ -8,8 +8,7 @@ internal import Synchronization
 /// What the flist tools are measured against; scripts/bench runs it.
 ///
 ///     flist-bench encode DIR rfs|zstd [LEVEL [THREADS]]     the codec alone on a tree's blocks, all in memory: no store, no flist
-///     flist-bench decode FLIST STORE                       chunks of a directory store to plain bytes on one core: hashed, decrypted,
-///                                                          decompressed, hashed; reading them does not count
+///     flist-bench decode FLIST STORE [PATH]                chunks of a directory store to plain bytes on one core, of one file or of all
 ///     flist-bench touch FLIST CHUNKS SOCKET                reads all files through the daemon at the read socket SOCKET, whose chunks lie in CHUNKS
 ///     flist-bench list FLIST                               opens it, lists its root, looks one entry up
 ///
@@ -23,14 +22,15 @@ internal import Synchronization
             let level = arguments.count > 4 ? Int32(arguments[4]) : nil
             let threads = arguments.count > 5 ? Int(arguments[5]) : nil
             try encode(arguments[2], coding, level: level, threads: threads ?? BlockingThreads.machineThreads)
-        case "decode" where arguments.count == 4: try decode(arguments[2], store: arguments[3])
+        case "decode" where arguments.count == 4 || arguments.count == 5:
+            try decode(arguments[2], store: arguments[3], path: arguments.count == 5 ? arguments[4] : nil)
         case "touch" where arguments.count == 5: try TouchBench.run(arguments[2], chunks: arguments[3], socket: arguments[4])
         case "list" where arguments.count == 3: try list(arguments[2])
         default:
             print(
                 """
-                flist-bench encode DIR rfs|zstd [LEVEL [THREADS]]; flist-bench decode FLIST STORE; flist-bench touch FLIST CHUNKS SOCKET; \
-                flist-bench list FLIST
+                flist-bench encode DIR rfs|zstd [LEVEL [THREADS]]; flist-bench decode FLIST STORE [PATH]; \
+                flist-bench touch FLIST CHUNKS SOCKET; flist-bench list FLIST
                 """)
             exit(2)
         }
@@ -70,30 +70,6 @@ internal import Synchronization
         print(
             "{\"blocks\": \(loaded.count), \"bytes\": \(plain), \"stored\": \(stored.load(ordering: .relaxed)), "
                 + "\"seconds\": \(seconds(CLOCK_MONOTONIC) - wall), \"cpu\": \(seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu)}")
-    }
-
-    private static func decode(_ path: String, store: String) throws {
-        let flist = try FlistFile(path: path)
-        let pool = ChunkBufferPool()
-        var (blocks, bytes, cpu) = (0, 0, 0.0)
-        var after: Int64?
-        repeat {
-            let page = try flist.blockRows(after: after, limit: 256)
-            for ref in page.rows.compactMap(\.ref) {
-                let file = open("\(store)/\(ref.id.hex.prefix(2))/\(ref.id.hex)", O_RDONLY | O_CLOEXEC)
-                guard file >= 0 else { fatalError("no chunk \(ref.id.hex) in \(store)") }
-                defer { close(file) }
-                let stored = pool.take(capacity: ChunkLimits.maxStoredBytes)
-                stored.count = max(0, read(file, stored.base, stored.capacity))
-                let start = seconds(CLOCK_PROCESS_CPUTIME_ID)
-                guard let chunk = Chunk(verifying: stored, as: ref.id) else { fatalError("wrong bytes for \(ref.id.hex)") }
-                bytes += try BlockCodec.decode(chunk, as: ref, pool: pool).count
-                cpu += seconds(CLOCK_PROCESS_CPUTIME_ID) - start
-                blocks += 1
-            }
-            after = page.next
-        } while after != nil
-        print("{\"blocks\": \(blocks), \"bytes\": \(bytes), \"cpu\": \(cpu)}")
     }
 
     /// All regular files below, cut into blocks.

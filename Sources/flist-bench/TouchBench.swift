@@ -23,35 +23,21 @@ enum TouchBench {
         }
         // Once without the clock, so that the chunks are in memory for all.
         _ = try decode(files, flist.file, chunks)
-        let (bytes, alone, aloneCPU) = try decode(files, flist.file, chunks)
+        let alone = try decode(files, flist.file, chunks)
         let target = UnsafeMutableRawBufferPointer.allocate(byteCount: readBytes, alignment: 4096)
         defer { target.deallocate() }
         let first = try read(files, flist, target)
         let warm = try read(files, flist, target)
         print(
-            "{\"files\": \(files.count), \"bytes\": \(bytes), \"decodeSeconds\": \(alone), \"decodeCPU\": \(aloneCPU), "
-                + "\"firstTouchSeconds\": \(first), \"warmSeconds\": \(warm), \"firstTouchRatio\": \(first / alone)}")
+            "{\"files\": \(files.count), \"bytes\": \(alone.bytes), \"decodeSeconds\": \(alone.seconds), \"decodeCPU\": \(alone.cpu), "
+                + "\"firstTouchSeconds\": \(first), \"warmSeconds\": \(warm), \"firstTouchRatio\": \(first / alone.seconds)}")
     }
 
-    /// Hash, decrypt, decompress, hash, on this thread.
-    private static func decode(_ files: [FlistEntry], _ flist: FlistFile, _ chunks: String) throws -> (Int, Double, Double) {
+    private static func decode(_ files: [FlistEntry], _ flist: FlistFile, _ chunks: String) throws -> Decoded {
         let pool = ChunkBufferPool()
-        let (wall, cpu) = (FlistBench.seconds(CLOCK_MONOTONIC), FlistBench.seconds(CLOCK_PROCESS_CPUTIME_ID))
-        var bytes = 0
-        for file in files {
-            for block in try flist.blocks(of: file) {
-                let descriptor = open("\(chunks)/\(block.id.hex.prefix(2))/\(block.id.hex)", O_RDONLY | O_CLOEXEC)
-                guard descriptor >= 0 else { throw BenchError(description: "\(block.id.hex) is not in \(chunks)") }
-                defer { close(descriptor) }
-                let buffer = pool.take()
-                buffer.count = max(0, pread(descriptor, buffer.base, buffer.capacity, 0))
-                guard let chunk = Chunk(verifying: buffer, as: block.id) else {
-                    throw BenchError(description: "\(block.id.hex) is damaged")
-                }
-                bytes += try BlockCodec.decode(chunk, as: block, pool: pool).count
-            }
-        }
-        return (bytes, FlistBench.seconds(CLOCK_MONOTONIC) - wall, FlistBench.seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu)
+        var done = Decoded()
+        for file in files { try FlistBench.decode(try flist.blocks(of: file), chunks, pool, &done) }
+        return done
     }
 
     private static func read(_ files: [FlistEntry], _ flist: RemoteFlist, _ target: UnsafeMutableRawBufferPointer) throws -> Double {
@@ -67,5 +53,3 @@ enum TouchBench {
         return FlistBench.seconds(CLOCK_MONOTONIC) - begun
     }
 }
-
-struct BenchError: Error, CustomStringConvertible { let description: String }

@@ -44,6 +44,7 @@ struct OpenedFlist {
 
     /// Without a daemon: from the stores that are named, else from the flist's own routes.
     private static func alone(_ name: String, _ options: MountOptions) throws(MountError) -> OpenedFlist {
+        if options.prefetch { throw ReaderContent.noPrefetch }
         do {
             return try Waiting.result {
                 let file = getenv("CHUNKMESH_UPSTREAM_CREDENTIALS_FILE").map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 }

@@ -1,4 +1,5 @@
 import ChunkModel
+import Flist
 import FlistMount
 import Glibc
 
@@ -24,6 +25,11 @@ struct OverlayPlace {
             guard mkdir(path, path == upper ? 0o755 : 0o700) == 0 || errno == EEXIST else {
                 throw MountError(.failed, "\(path): \(String(cString: strerror(errno)))")
             }
+        }
+        // An overlay's root looks as its upper directory does.
+        let root = opened.flist.root()
+        guard chown(upper, root.uid, root.gid) == 0, chmod(upper, mode_t(root.permissions)) == 0 else {
+            throw MountError(.failed, "\(upper): \(String(cString: strerror(errno)))")
         }
     }
 

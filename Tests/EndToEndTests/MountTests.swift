@@ -200,4 +200,102 @@ private let mountsArePossible = geteuid() == 0 && access("/dev/fuse", R_OK | W_O
                 """)
         }
     }
+
+    /// A daemon of the script's own: `daemon` starts one and waits for it, $api is its socket, $pid its process.
+    private static let daemon = """
+        api=$dir/n/api.sock
+        printf 'node: {name: n1}\\nmesh: {listen: "127.0.0.1:%s", multicast: false}\\n' $port > $dir/n.yaml
+        printf 'cache: {dir: "%s", minFree: "0%%"}\\napi: {listen: "127.0.0.1:%s"}\\n' $dir/n $((port + 1)) >> $dir/n.yaml
+        daemon() { ${mount%/*}/chunkmeshd --config $dir/n.yaml 2>> $dir/log & pid=$!; soon test -S $api.read; }
+        drop() { dd if=$1 iflag=nocache count=0 status=none; }
+
+        """
+
+    @Test func theDaemonIsKilledAndComesBack() async throws {
+        try await withBench { bench in
+            let (flist, tree) = try await bench.pack(files: 6, bytes: 1_300_000, route: "dir://" + bench.sub("hub"))
+            try await expect(
+                bench,
+                """
+                port=\(Ports.free())
+                \(Self.daemon)
+                daemon
+                $mount \(flist) $m -o api=$api,timeout=30
+                cmp $m/file-0 \(tree)/file-0
+                kill -KILL $pid; wait $pid || true
+                # What was ready stays so; what was not is waited for.
+                cmp $m/file-0 \(tree)/file-0
+                find $m > /dev/null
+                for i in 1 3 5; do (cmp $m/sub/file-$i \(tree)/sub/file-$i && touch $dir/done-$i) & done
+                sleep 0.5
+                test ! -e $dir/done-1 -a ! -e $dir/done-3 -a ! -e $dir/done-5
+                daemon
+                for i in 1 3 5; do soon test -e $dir/done-$i; done
+                # Nobody waits for ever.
+                kill -KILL $pid; wait $pid || true
+                $chunkmesh umount $m
+                daemon
+                $mount \(flist) $m -o api=$api,timeout=1
+                kill -KILL $pid; wait $pid || true
+                if cat $m/file-2 > $dir/out 2> $dir/err; then fail 'read without a daemon'; fi
+                grep -q 'Input/output error' $dir/err
+                test ! -s $dir/out
+                # Unmounting while readers hang.
+                (cat $m/file-4 > /dev/null 2>&1 || true) &
+                $chunkmesh umount $m --patience 0
+                gone
+                """)
+        }
+    }
+
+    @Test func whatIsGoneFromTheHubIsAnErrorAndTheRestIsRead() async throws {
+        try await withBench { bench in
+            let (flist, tree) = try await bench.pack(files: 4, bytes: 700_000, route: "dir://" + bench.sub("hub"))
+            try await expect(
+                bench,
+                """
+                port=\(Ports.free())
+                \(Self.daemon)
+                daemon
+                $mount \(flist) $m -o api=$api,timeout=3
+                cmp $m/file-0 \(tree)/file-0
+                mv $dir/hub $dir/away
+                drop $m/file-0
+                cmp $m/file-0 \(tree)/file-0
+                if cat $m/file-2 > $dir/out 2> $dir/err; then fail 'read what is nowhere'; fi
+                grep -q 'Input/output error' $dir/err
+                test ! -s $dir/out
+                mv $dir/away $dir/hub
+                soon cmp -s $m/file-2 \(tree)/file-2
+                umount $m
+                """)
+        }
+    }
+
+    @Test func whatIsWholeIsPassedThrough() async throws {
+        try await withBench { bench in
+            let (flist, tree) = try await bench.pack(files: 2, bytes: 3_000_000, route: "dir://" + bench.sub("hub"))
+            try await expect(
+                bench,
+                """
+                port=\(Ports.free())
+                \(Self.daemon)
+                daemon
+                $mount \(flist) $m -o api=$api --foreground 2> $dir/said & helper=$!
+                soon test -e $m/file-0
+                reads() {
+                    kill -USR1 $helper
+                    sleep 0.2
+                    tail -1 $dir/said | grep -o '[0-9]* reads' | cut -d' ' -f1
+                }
+                cmp $m/file-0 \(tree)/file-0
+                before=$(reads)
+                test $before -gt 0
+                for i in 1 2 3; do drop $m/file-0; cmp $m/file-0 \(tree)/file-0; done
+                same $(reads) $before
+                test $(tail -1 $dir/said | grep -o '[0-9]* passed through' | cut -d' ' -f1) -ge 3
+                umount $m
+                """)
+        }
+    }
 }
