@@ -107,6 +107,8 @@ def measure(name: str, port: int, path: str, pids: list[int], span: range, secon
 def main() -> None:
     binaries, mib, seconds = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     place = Path(tempfile.mkdtemp(prefix="bench-http-"))
+    # nginx reads as a user of its own.
+    place.chmod(0o755)
     children: list[subprocess.Popen] = []
     try:
         tree, hub = place / "tree", place / "hub"
@@ -134,7 +136,6 @@ def main() -> None:
                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         children.append(daemon)
         until("the daemon is ready", lambda: urllib.request.urlopen(f"http://127.0.0.1:{api}/readyz").status == 200)
-        subprocess.run([binaries / "chunkmesh", "--help"], stdout=subprocess.DEVNULL)
         subprocess.run([binaries / "chunkmesh", "prefetch", place / "x.fl", "--scope", "node", "--json",
                         "--api", f"http://127.0.0.1:{api}"], check=True, stdout=subprocess.DEVNULL)
 
