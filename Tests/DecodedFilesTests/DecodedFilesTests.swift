@@ -196,7 +196,7 @@ import Testing
         for seed in 1...3 {
             let (bytes, blocks) = try fixture.content(Self.block, seed: UInt64(seed))
             guard let file = files.file(size: UInt64(Self.block), blocks: blocks) else { continue }
-            // The client of each holds it: nothing is evicted for the next.
+            // The client of each holds it.
             #expect(file.hold(by: UInt64(seed)) {})
             do {
                 try await files.fill(file, 0..<1, priority: .foreground, from: fixture.source)
@@ -206,7 +206,8 @@ import Testing
                 #expect(file.ready(0..<1) == nil)
             }
         }
-        #expect((1...2).contains(kept.count))
+        // On the disk without room for a file more there is one; on the other, what goes makes room.
+        #expect(kept.count >= 1)
         for (file, bytes) in kept where !file.isGone { #expect(try fixture.read(file, 0..<Self.block) == bytes) }
     }
 
