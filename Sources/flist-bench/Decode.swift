@@ -15,7 +15,8 @@ extension FlistBench {
             guard let opened = fopen("\(store)/\(hex.prefix(2))/\(hex)", "re") else { fatalError("no chunk \(hex)") }
             defer { fclose(opened) }
             var bytes = [UInt8](repeating: 0, count: ChunkLimits.maxStoredBytes)
-            return ChunkBuffer(copying: bytes.prefix(fread(&bytes, 1, bytes.count, opened)))
+            let count = fread(&bytes, 1, bytes.count, opened)
+            return ChunkBuffer(copying: bytes.prefix(count))
         }
         let pool = ChunkBufferPool(keep: 3)
         let (wall, cpu) = (seconds(CLOCK_MONOTONIC), seconds(CLOCK_PROCESS_CPUTIME_ID))
