@@ -37,6 +37,7 @@ let package = Package(
     products: [
         .executable(name: "chunkmeshd", targets: ["chunkmeshd"]),
         .executable(name: "chunkmesh", targets: ["chunkmesh"]),
+        .library(name: "ChunkmeshRead", targets: ["ChunkmeshRead"]),
         .executable(name: "mount.flist", targets: ["mount-flist"]),
     ],
     dependencies: [
@@ -113,6 +114,12 @@ let package = Package(
             name: "NodeConfiguration",
             dependencies: ["LineBudget", "MeshKeys", "Minisign", "UpstreamStores", .product(name: "Yams", package: "Yams")],
             swiftSettings: settings),
+        .target(
+            name: "ChunkmeshRead",
+            dependencies: [
+                "BlockCodec", "BlockingThreads", "ChunkModel", "ChunkStore", "Flist", "LegacyFlist", "NodeConfiguration", "ReadAPI",
+                "ReadClient", "UpstreamStores", log,
+            ], swiftSettings: besideNIO),
         .target(name: "ControlModel", dependencies: ["ChunkModel"], swiftSettings: pure),
         .target(name: "ControlClient", dependencies: ["CCurl", "ControlModel"], swiftSettings: settings),
         .target(
@@ -153,10 +160,13 @@ let package = Package(
             name: "exchange-bench", dependencies: ["CLinux", "ChunkModel", "MeshKeys", "PeerExchange", "PeerProtocol", log],
             swiftSettings: settings),
 
+        .executableTarget(name: "read-example", dependencies: ["ChunkmeshRead"], swiftSettings: besideNIO),
+
         .executableTarget(name: "mesh-simulation", dependencies: ["CLinux", "MeshSimulation", arguments], swiftSettings: settings),
 
         .executableTarget(
-            name: "flist-bench", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "Flist"], swiftSettings: settings),
+            name: "flist-bench", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "Flist", "ReadClient"],
+            swiftSettings: settings),
 
         // Tests mirror the sources.
         .testTarget(name: "ChunkModelTests", dependencies: ["ChunkModel"], swiftSettings: settings),
@@ -198,13 +208,16 @@ let package = Package(
             swiftSettings: settings),
         .testTarget(name: "ReadProtocolTests", dependencies: ["ChunkModel", "ReadProtocol"], swiftSettings: settings),
         .testTarget(
-            name: "DecodedFilesTests", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "DecodedFiles", log],
+            name: "DecodedFilesTests", dependencies: ["BlockCodec", "BlockingThreads", "CLinux", "ChunkModel", "DecodedFiles", log],
             swiftSettings: settings),
+        .testTarget(
+            name: "ChunkmeshReadTests", dependencies: ["ChunkModel", "ChunkmeshRead", "Flist", "FlistTools"], swiftSettings: besideNIO),
         .testTarget(name: "HubServerTests", dependencies: ["HubServer", log], swiftSettings: settings),
         .testTarget(
             name: "MeshNodeTests",
             dependencies: [
-                "CarryFile", "ChunkModel", "ChunkStore", "ControlAPI", "ControlModel", "DecodedFiles", "FetchPlanner", "Flist",
+                "CarryFile", "ChunkModel", "ChunkStore", "ChunkmeshRead", "ControlAPI", "ControlModel", "DecodedFiles", "FetchPlanner",
+                "Flist",
                 "FlistTools",
                 "Gossip", "GossipTransport", "LineBudget", "MeshKeys", "MeshNode", "Minisign", "NodeConfiguration", "PeerExchange",
                 "PeerProtocol", "ReadClient", "ReadProtocol", log,

@@ -39,9 +39,11 @@ func reporting(_ body: () async throws -> Response) async throws -> Response {
 }
 
 /// The JSON body of a request.
-func body<Value: Decodable>(of request: Request, as type: Value.Type = Value.self) async throws -> Value {
-    /// A request to the API is small; more is refused.
-    let maxBodyBytes = 64 << 10
+///
+/// - Parameter maxBodyBytes: a request to the API is small; more is refused.
+func body<Value: Decodable>(of request: Request, as type: Value.Type = Value.self, upTo maxBodyBytes: Int = 64 << 10) async throws
+    -> Value
+{
     var request = request
     guard let buffer = try? await request.collectBody(upTo: maxBodyBytes) else {
         throw NodeError.badRequest("the body is larger than \(maxBodyBytes) bytes")

@@ -7,12 +7,14 @@ internal import Hummingbird
 enum ControlRoutes {
     /// The longest that one request waits for a job's end.
     static let maxWaitSeconds = 30.0
+    /// A prefetch may name the chunks of a profile: `ReadProfile.maxEntries` of 67 bytes, and the rest.
+    static let maxPrefetchBytes = 10 << 20
 
     /// - Parameter isLocal: only users of this machine can reach it.
     static func router(for node: any NodeControl, isLocal: Bool) -> Router<BasicRequestContext> {
         let router = Router(context: BasicRequestContext.self)
         router.add(middleware: LocalOnly())
-        router.get("/") { _, _ in text(Dashboard.page, type: "text/html; charset=utf-8") }
+        router.get("/") { _, _ in Dashboard.answer() }
         router.get("/healthz") { _, _ in text("ok\n", type: "text/plain") }
         router.get("/readyz") { _, _ in
             if let reason = await node.notReady() { return text(reason + "\n", type: "text/plain", status: .serviceUnavailable) }
@@ -25,7 +27,7 @@ enum ControlRoutes {
             try await reporting { json(try await node.status(of: query("flist", of: request))) }
         }
         router.post("/v1/prefetch") { request, _ in
-            try await reporting { json(try await node.prefetch(try await body(of: request)), status: .accepted) }
+            try await reporting { json(try await node.prefetch(try await body(of: request, upTo: maxPrefetchBytes)), status: .accepted) }
         }
         router.get("/v1/jobs/:id") { request, context in
             try await reporting {
@@ -42,6 +44,8 @@ enum ControlRoutes {
         router.post("/v1/cache/gc") { _, _ in try await reporting { json(try await node.collectGarbage()) } }
         CarryAnswer.add(to: router, node: node)
         addFlists(to: router, node: node)
+        addFiles(to: router, node: node)
+        addTraces(to: router, node: node)
         addKeys(to: router, node: node, isLocal: isLocal)
         return router
     }
@@ -72,7 +76,8 @@ enum ControlRoutes {
             router.get(RouterPath(path)) { request, _ in
                 try await reporting {
                     let after = query("after", of: request).flatMap { Int64($0) }
-                    return json(try await node.tree(try name(in: request), path: try path4(in: request), after: after))
+                    let place = try FilesPath(request)
+                    return json(try await node.tree(place.flist, path: place.path, after: after))
                 }
             }
         }
@@ -90,34 +95,9 @@ enum ControlRoutes {
                 return FileAnswer.chunk(try await node.chunk(try name(in: request), id: id))
             }
         }
-        // The root too: it is answered as any other directory is.
-        for path in ["/v1/flists/:name/files", "/v1/flists/:name/files/**"] {
-            for method in [HTTPRequest.Method.get, .head] {
-                router.on(RouterPath(path), method: method) { request, _ in
-                    try await reporting {
-                        FileAnswer.make(try await node.file(try name(in: request), path: try path4(in: request)), request: request)
-                    }
-                }
-            }
-        }
     }
 
-    /// The name in `/v1/flists/NAME/…`.
-    private static func name(in request: Request) throws(NodeError) -> String {
-        let segments = request.uri.path.split(separator: "/", omittingEmptySubsequences: false)
-        guard segments.count > 3, let bytes = RequestPath.decode(segments[3].utf8), !bytes.isEmpty else {
-            throw .badRequest("the path names no flist")
-        }
-        return String(decoding: bytes, as: UTF8.self)
-    }
-
-    /// The path in `/v1/flists/NAME/tree/PATH`.
-    private static func path4(in request: Request) throws(NodeError) -> [UInt8] {
-        guard let bytes = RequestPath.bytes(of: request.uri.path, after: 4) else {
-            throw .badRequest("the path has a broken percent escape")
-        }
-        return bytes.isEmpty ? [UInt8(ascii: "/")] : bytes
-    }
+    private static func name(in request: Request) throws(NodeError) -> String { try FilesPath.name(in: request.uri.path) }
 
     private static func query(_ key: String, of request: Request) -> String? {
         request.uri.queryParameters[Substring(key)].map(String.init)

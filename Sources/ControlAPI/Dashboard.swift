@@ -1,6 +1,19 @@
+internal import HTTPTypes
+internal import Hummingbird
+
 /// The page at `/`: what the node and its peers do, refreshed every second from the same JSON that scripts read. One file, no
 /// outside resources.
 enum Dashboard {
+    /// Its own script and style, and requests to this API.
+    private static let policy =
+        "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'"
+
+    static func answer() -> Response {
+        var response = text(page, type: "text/html; charset=utf-8")
+        response.headers[.contentSecurityPolicy] = policy
+        return response
+    }
+
     static let page = #"""
         <!doctype html>
         <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">

@@ -23,9 +23,8 @@ struct LocalOnly<Context: RequestContext>: RouterMiddleware {
         var response = try await next(request, context)
         // Content of flists comes from here too: a browser shall neither guess what it is nor run it with this origin's rights.
         if let name = HTTPField.Name("X-Content-Type-Options") { response.headers[name] = "nosniff" }
-        if let name = HTTPField.Name("Content-Security-Policy"), response.headers[.contentType]?.hasPrefix("text/html") != true {
-            response.headers[name] = "default-src 'none'; sandbox"
-        }
+        // Pages of this API's own making say themselves what they may.
+        if response.headers[.contentSecurityPolicy] == nil { response.headers[.contentSecurityPolicy] = "default-src 'none'; sandbox" }
         if let name = HTTPField.Name("X-Frame-Options") { response.headers[name] = "DENY" }
         return response
     }

@@ -2,14 +2,7 @@
 enum RequestPath {
     /// The part of `path` behind the first `segments` segments, percent-decoded; `nil` when an escape is broken.
     static func bytes(of path: String, after segments: Int) -> [UInt8]? {
-        var rest = Substring(path)
-        for _ in 0..<segments {
-            guard rest.first == "/" else { return [] }
-            rest = rest.dropFirst()
-            guard let slash = rest.firstIndex(of: "/") else { return [] }
-            rest = rest[slash...]
-        }
-        return decode(rest.utf8)
+        decode(rest(of: path, after: segments).utf8)
     }
 
     static func decode(_ text: some Sequence<UInt8>) -> [UInt8]? {

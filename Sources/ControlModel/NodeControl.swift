@@ -1,7 +1,7 @@
 public import ChunkModel
 
 /// What the API needs of the node that it controls. Every call may take long and may be cancelled.
-public protocol NodeControl: CacheControl, KeyControl {
+public protocol NodeControl: CacheControl, FileControl, KeyControl, TraceControl {
     func stats() async -> Stats
     func peers() async -> Peers
     /// - Parameter flist: name or digest; `nil` is all of them.
@@ -18,7 +18,6 @@ public protocol NodeControl: CacheControl, KeyControl {
     ///   - path: bytes of the path inside the flist.
     ///   - after: inode number that the page before ended with, in a long directory.
     func tree(_ flist: String, path: [UInt8], after: Int64?) async throws(NodeError) -> Tree
-    func file(_ flist: String, path: [UInt8]) async throws(NodeError) -> any ServedFile
     /// The flist file itself.
     func image(_ flist: String) async throws(NodeError) -> any ServedFile
     /// The minisign signature of the flist, as its file holds it.
@@ -51,6 +50,12 @@ public protocol ServedFile: Sendable {
     ///
     /// - Returns: the buffer and the range in it.
     func read(at offset: UInt64, atMost length: Int) async throws -> (buffer: ChunkBuffer, range: Range<Int>)
+    /// The same where the block is decoded already; `nil` when it is to be waited for.
+    func ready(at offset: UInt64, atMost length: Int) -> (buffer: ChunkBuffer, range: Range<Int>)?
+}
+
+extension ServedFile {
+    public func ready(at offset: UInt64, atMost length: Int) -> (buffer: ChunkBuffer, range: Range<Int>)? { nil }
 }
 
 /// Why the node cannot do what it was asked, in words for the person who asked.

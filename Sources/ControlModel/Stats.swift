@@ -102,6 +102,21 @@ public struct Stats: Codable, Sendable, Equatable {
         public init() {}
     }
 
+    /// Decoded files, from which mounts and programs read.
+    public struct Decoded: Codable, Sendable, Equatable {
+        public var bytes: UInt64 = 0
+        public var maxBytes: UInt64 = 0
+        public var files: Int = 0
+        /// Reads that found all they asked for decoded, and those that waited.
+        public var hits: UInt64 = 0
+        public var misses: UInt64 = 0
+        public var decodedBlocks: UInt64 = 0
+        public var evictedFiles: UInt64 = 0
+        /// Blocks for which there was no room: their bytes were sent instead.
+        public var notKeptBlocks: UInt64 = 0
+        public init() {}
+    }
+
     public var name: String
     public var siteName: String
     /// The node's identity in hex.
@@ -118,11 +133,14 @@ public struct Stats: Codable, Sendable, Equatable {
     /// The site's line to upstream.
     public var line: Line?
     public var strangers: Strangers
+    public var decoded: Decoded?
 
     public init(
         name: String, siteName: String, id: String, version: String, uptimeSeconds: Double, cache: Cache, chunks: Chunks, bytes: Chunks,
-        site: Site, errors: Errors, upstreams: [Upstream] = [], line: Line? = nil, strangers: Strangers = Strangers()
+        site: Site, errors: Errors, upstreams: [Upstream] = [], line: Line? = nil, strangers: Strangers = Strangers(),
+        decoded: Decoded? = nil
     ) {
+        self.decoded = decoded
         (self.upstreams, self.line, self.strangers) = (upstreams, line, strangers)
         (self.name, self.siteName, self.id, self.version, self.uptimeSeconds) = (name, siteName, id, version, uptimeSeconds)
         (self.cache, self.chunks, self.bytes, self.site, self.errors) = (cache, chunks, bytes, site, errors)

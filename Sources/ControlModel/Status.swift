@@ -123,8 +123,16 @@ public struct PrefetchRequest: Codable, Sendable, Equatable {
     public var pin: Bool?
     /// Only the files whose path matches one of these patterns (`*`, `?`; scope `node` only).
     public var path: [String]?
-    public init(flist: String, scope: PrefetchScope? = nil, copies: Int? = nil, pin: Bool? = nil, path: [String]? = nil) {
+    /// Ids of chunks that come first, in this order (`ReadProfile.maxEntries` at most); those that the flist does not have are passed over.
+    public var profile: [String]?
+    /// Nothing but the chunks of `profile` (scope `node` only).
+    public var onlyProfile: Bool?
+    public init(
+        flist: String, scope: PrefetchScope? = nil, copies: Int? = nil, pin: Bool? = nil, path: [String]? = nil, profile: [String]? = nil,
+        onlyProfile: Bool? = nil
+    ) {
         (self.flist, self.scope, self.copies, self.pin, self.path) = (flist, scope, copies, pin, path)
+        (self.profile, self.onlyProfile) = (profile, onlyProfile)
     }
 }
 

@@ -149,6 +149,14 @@ public final class DecodedFiles: Sendable {
         return file
     }
 
+    /// The decoded file of this content, if there is one.
+    public func existing(size: UInt64, blocks: [BlockRef]) -> DecodedFile? {
+        guard isOn, blocks.count == DecodedFile.blockCount(size), blocks.count <= Self.maxBlocks else { return nil }
+        guard let known = known(ContentIdentity(size: size, blocks: blocks), size, blocks), !known.isUneven else { return nil }
+        touch(known)
+        return known
+    }
+
     /// The file of that name. One of an earlier run gets to know its blocks.
     private func known(_ identity: ContentIdentity, _ size: UInt64, _ blocks: [BlockRef]) -> DecodedFile? {
         table.withLock { table in

@@ -6,6 +6,8 @@ public struct BlockSlice: Sendable {
     public let buffer: ChunkBuffer
     public let range: Range<Int>
 
+    public init(buffer: ChunkBuffer, range: Range<Int>) { (self.buffer, self.range) = (buffer, range) }
+
     /// Runs `body` on the slice's bytes.
     public func withBytes<R>(_ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
         try buffer.withBytes { try body(UnsafeRawBufferPointer(rebasing: $0[range])) }

@@ -67,4 +67,8 @@ struct FlistContent: ServedFile {
         }
         return (slice.buffer, slice.range)
     }
+
+    func ready(at offset: UInt64, atMost length: Int) -> (buffer: ChunkBuffer, range: Range<Int>)? {
+        file.decoded(offset: offset, length: length).map { ($0.buffer, $0.range) }
+    }
 }

@@ -151,6 +151,8 @@ enum MessageKind: UInt8 {
     case lineNote = 30
     /// The hash of what a node knows to have been spent; the answer is what the other knows, or nothing when it is the same.
     case lineBook = 31
+    /// A digest; the answer is the chunks that the node's prefetch of the flist gets first (`ProfileOrder.encoded`), or nothing.
+    case profile = 40
     /// A step of a key rotation (`KeyOrder`); the answer says which keys the node has (`KeyAnswer`).
     case keys = 50
     /// Nothing; the answer is the revocations that the mesh's admin signed (`RevocationSet.encode`).

@@ -82,14 +82,18 @@ struct JobFact: Equatable, Sendable {
     var scope: Scope
     var copies: UInt8
     var pin: Bool
+    /// Its node tells which chunks come first (`MessageKind.profile`).
+    var hasProfile: Bool
 
-    init(scope: Scope, copies: UInt8, pin: Bool) { (self.scope, self.copies, self.pin) = (scope, copies, pin) }
+    init(scope: Scope, copies: UInt8, pin: Bool, hasProfile: Bool = false) {
+        (self.scope, self.copies, self.pin, self.hasProfile) = (scope, copies, pin, hasProfile)
+    }
 
-    var encoded: [UInt8] { [scope.rawValue, copies, pin ? 1 : 0] }
+    var encoded: [UInt8] { [scope.rawValue, copies, (pin ? 1 : 0) | (hasProfile ? 2 : 0)] }
 
     init?(_ bytes: [UInt8]) {
         guard bytes.count >= 3, let scope = Scope(rawValue: bytes[0]), bytes[1] > 0 else { return nil }
-        self.init(scope: scope, copies: bytes[1], pin: bytes[2] & 1 == 1)
+        self.init(scope: scope, copies: bytes[1], pin: bytes[2] & 1 == 1, hasProfile: bytes[2] & 2 == 2)
     }
 }
 

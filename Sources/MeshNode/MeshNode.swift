@@ -43,6 +43,8 @@ public final class MeshNode: Service {
     let decoded = DecodedBlockCache(maxBytes: MeshNode.decodedBytes)
     let decodedFiles: DecodedFiles
     let reading: ReadService
+    let served = ServedFiles()
+    let readTraces: ReadTraces
     let strangers: NodeStrangers
     let isRestored = Setting(false)
     /// The configuration in force: reloads change some of it.
@@ -92,6 +94,7 @@ public final class MeshNode: Service {
             trust: FlistTrust(configuration.trust), counters: NodeCounters(),
             threads: threads, pool: pool,
             upstreamConcurrency: Setting(configuration.upstream.concurrency), ticker: ticker, mode: configuration.lan.mode, logger: logger)
+        readTraces = ReadTraces { clock.now }
         fetcher = ChunkFetcher(parts: parts, exchange: exchangeHandle)
         prefetcher = Prefetcher(parts: parts, fetcher: fetcher, catalogue: catalogue)
         keeper = GoalKeeper(parts: parts, fetcher: fetcher, prefetcher: prefetcher, catalogue: catalogue)
@@ -129,9 +132,10 @@ public final class MeshNode: Service {
             directory: configuration.cache.dir + "/decoded", configuration.cache, parts: parts, unstored: decoded)
         reading = ReadService(
             parts: parts, fetcher: fetcher, opener: opener, prefetcher: prefetcher, files: files, decoded: decodedFiles, blocks: decoded,
-            isRestored: isRestored)
+            isRestored: isRestored, traces: readTraces)
         let service = PeerService(
-            parts: parts, fetcher: fetcher, files: files, opener: opener, rotator: strangers.rotator, rules: rules)
+            parts: parts, fetcher: fetcher, files: files, opener: opener, rotator: strangers.rotator, rules: rules
+        ) { [prefetcher] in prefetcher.order(of: $0) }
         var exchangeConfiguration = ExchangeConfiguration(listen: gossipConfiguration.listen.listenAddresses).withinDescriptors()
         exchangeConfiguration.limits = configuration.lan.limits
         exchangeConfiguration.sealsBulk = configuration.mesh.sealChunks

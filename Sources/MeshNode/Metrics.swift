@@ -52,6 +52,7 @@ extension MeshNode {
         text.counter("upstream_connections_total", "Connections opened to upstream.", UInt64(clamping: upstream.connections))
         text.counter("upstream_retries_total", "Requests to upstream that were repeated.", UInt64(clamping: upstream.retries))
         upstreamMetrics(stats.upstreams, &text)
+        decodedMetrics(&text)
         lineMetrics(stats.line, &text)
         text.gauge("wanted_chunks", "Chunks that somebody waits for.", Double(planner.0))
         text.gauge("upstream_active", "Chunks being fetched from upstream.", Double(planner.1))

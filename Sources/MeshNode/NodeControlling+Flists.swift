@@ -8,7 +8,6 @@ internal import Gossip
 internal import GossipTransport
 internal import PeerExchange
 internal import PeerProtocol
-internal import ReadAPI
 internal import UpstreamStores
 
 /// The node as its API sees it: flists, files, prefetches, the cache.
@@ -28,6 +27,8 @@ extension MeshNode {
         try await keeper.set(0, for: entry.record.digest)
         await prefetcher.cancelAll(of: entry.record.digest)
         await opener.close(entry.record.digest)
+        readTraces.end(of: entry.record.digest)
+        served.drop(entry.flist)
         return entry.shown
     }
 
@@ -77,8 +78,16 @@ extension MeshNode {
             }
             if only!.isEmpty { throw .notFound("no file of \(entry.record.name) with content matches \(patterns.joined(separator: ", "))") }
         }
+        let order = try request.profile.map { ids throws(NodeError) in try ProfileOrder(ids, of: entry) }
+        if request.onlyProfile == true {
+            guard let order, only == nil else { throw .badRequest("onlyProfile goes with profile, and not with path") }
+            guard scope == .node else { throw .badRequest("onlyProfile goes with scope node only") }
+            guard !order.indices.isEmpty else { throw .notFound("\(entry.record.name) has none of the chunks of the profile") }
+            only = order.indices.sorted()
+        }
         if request.copies != nil { try await keeper.set(UInt8(clamping: copies), for: entry.record.digest) }
-        let job = try await prefetcher.start(entry, scope: scope, copies: copies, pin: request.pin ?? false, only: only)
+        let job = try await prefetcher.start(
+            entry, scope: scope, copies: copies, pin: request.pin ?? false, only: only, order: order)
         parts.wakeTicker()
         return await shown(job)
     }
@@ -113,7 +122,9 @@ extension MeshNode {
         if prefetch.wantsCopies, job.copies > 1 {
             let nodes = parts.gossip.siteMembers.count + 1
             if nodes < job.copies {
-                job.note = "the site has \(nodes) \(nodes == 1 ? "node" : "nodes"): it keeps \(nodes) until more come"
+                job.note =
+                    (job.note.map { $0 + "; " } ?? "")
+                    + "the site has \(nodes) \(nodes == 1 ? "node" : "nodes"): it keeps \(nodes) until more come"
             }
         }
         let isWhole = count == entry.flist.chunks.count && job.chunks == count
@@ -130,19 +141,6 @@ extension MeshNode {
             try await self.parts.threads.run {
                 try FlistListing.tree(of: entry.flist.file, path: path, after: after, limit: Self.listingPage)
             }
-        }
-    }
-
-    public func file(_ flist: String, path: [UInt8]) async throws(NodeError) -> any ServedFile {
-        let entry = try await opened(flist)
-        return try await reporting {
-            let reader = FlistReader(
-                flist: entry.flist.file, source: FlistSource(fetcher: self.fetcher, flist: entry.record.digest),
-                threads: self.parts.threads,
-                cache: self.decoded, pool: self.parts.pool)
-            let inode = try await reader.entry(at: path)
-            guard inode.isFile else { throw NodeError.badRequest("\(FlistPath.quoted(path)) is not a regular file") }
-            return FlistContent(file: try await reader.open(inode))
         }
     }
 
@@ -164,6 +162,7 @@ extension MeshNode {
     public func chunk(_ flist: String, id: ChunkID) async throws(NodeError) -> Chunk {
         let entry = try await opened(flist)
         guard entry.flist.index(of: id) != nil else { throw .notFound("\(entry.record.name) has no chunk \(id.hex)") }
+        readTraces.note(id, of: entry.record.digest)
         do {
             return try await fetcher.fetch(id, flist: entry.record.digest, priority: .foreground).chunk
         } catch FetchFailure.missing {

@@ -39,7 +39,8 @@ extension MeshNode: NodeControl {
                 verifyFailed: values.verifyFailedPeers + values.verifyFailedUpstream + UInt64(clamping: store.torn),
                 peerTimeouts: traffic.values.reduce(0) { $0 + $1.failures + $1.timeouts },
                 upstreamErrors: UInt64(clamping: upstream.failureCount)),
-            upstreams: upstreams, line: parts.line.shown(name: configuration.node.name), strangers: strangerFigures(traffic))
+            upstreams: upstreams, line: parts.line.shown(name: configuration.node.name), strangers: strangerFigures(traffic),
+            decoded: decodedFigures)
     }
 
     private func strangerFigures(_ traffic: [NodeID: PeerTraffic]) -> Stats.Strangers {

@@ -17,8 +17,14 @@ final class PeerService: PeerRequestHandler {
     private let relay: SiteRelay
     private let rotator: KeyRotator
     private let rules: MemberRules
+    private let orders: @Sendable (FlistDigest) -> ProfileOrder?
 
-    init(parts: NodeParts, fetcher: ChunkFetcher, files: FlistFiles, opener: FlistOpener, rotator: KeyRotator, rules: MemberRules) {
+    /// - Parameter orders: what a prefetch of this node gets first.
+    init(
+        parts: NodeParts, fetcher: ChunkFetcher, files: FlistFiles, opener: FlistOpener, rotator: KeyRotator, rules: MemberRules,
+        orders: @escaping @Sendable (FlistDigest) -> ProfileOrder?
+    ) {
+        self.orders = orders
         (self.parts, self.fetcher, self.files, self.opener) = (parts, fetcher, files, opener)
         relay = SiteRelay(parts: parts, fetcher: fetcher, opener: opener)
         (self.rotator, self.rules) = (rotator, rules)
@@ -89,6 +95,9 @@ final class PeerService: PeerRequestHandler {
             Task { [opener] in responder.message(await opener.bytesForSites(of: digest)?.bytes ?? []) }
         case .lineNote: responder.message(parts.line.receive(payload, from: peer))
         case .lineBook: parts.threads.start { [parts] in responder.message(parts.line.book(unless: payload)) }
+        case .profile:
+            guard let digest = Bytes32(payload).map({ FlistDigest($0) }) else { return responder.refused(.notAllowed) }
+            parts.threads.start { [orders] in responder.message(orders(digest)?.encoded ?? []) }
         case nil: responder.refused(.unknownKind)
         }
     }

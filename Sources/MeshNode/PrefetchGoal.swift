@@ -14,6 +14,8 @@ struct PrefetchGoal: Sendable {
     let copies: Int
     /// Indices of chunks, when only some are wanted (scope `node`).
     let only: [Int]?
+    /// What comes first of what falls to this node.
+    var order: ProfileOrder?
 
     /// Chunks that the goal speaks of.
     var count: Int { only?.count ?? flist.chunks.count }

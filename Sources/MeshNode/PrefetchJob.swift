@@ -19,10 +19,12 @@ final class PrefetchJob: Sendable {
     let digest: FlistDigest
     /// Follows another node's job: not shown and not remembered.
     let isParticipation: Bool
+    /// What comes first; `nil` is the order of the flist.
+    let order: ProfileOrder?
     private let progress: Mutex<Progress>
 
-    init(job: Job, digest: FlistDigest, isParticipation: Bool, now: Duration) {
-        (id, self.digest, self.isParticipation) = (job.id, digest, isParticipation)
+    init(job: Job, digest: FlistDigest, isParticipation: Bool, order: ProfileOrder? = nil, now: Duration) {
+        (id, self.digest, self.isParticipation, self.order) = (job.id, digest, isParticipation, order)
         progress = Mutex(Progress(job: job, startedAt: now))
     }
 

@@ -11,20 +11,21 @@ extension Prefetcher {
     /// Looks for jobs that other nodes announce and takes part in new ones.
     func joinOthers(open: @escaping @Sendable (FlistDigest) async throws -> FlistTable.Entry) {
         guard parts.mode == .both else { return }
-        let found = parts.gossip.read { machine, _ -> [(FlistDigest, JobFact)] in
-            var found: [(FlistDigest, JobFact)] = []
+        let found = parts.gossip.read { machine, _ -> [(FlistDigest, JobFact, Member)] in
+            var found: [(FlistDigest, JobFact, Member)] = []
             for member in machine.liveOthers {
                 let jobs = machine.facts(of: member.id).filter { $0.key.kind == MeshFacts.job }.sorted {
                     $0.key.id.lexicographicallyPrecedes($1.key.id)
                 }
                 for (key, value) in jobs.prefix(Self.maxJobsOfNode) {
                     guard let digest = MeshFacts.digest(of: key), let fact = JobFact(value) else { continue }
-                    found.append((digest, fact))
+                    found.append((digest, fact, member))
                 }
             }
             return found
         }
         let wanted = Dictionary(found.map { ($0.0, $0.1) }, uniquingKeysWith: { a, b in a.scope == .all ? a : b })
+        let profiles = Dictionary(found.filter { $0.1.hasProfile }.map { ($0.0, $0.2) }, uniquingKeysWith: { a, _ in a })
         let (fresh, over) = state.withLock { state -> ([(FlistDigest, JobFact, PrefetchJob)], [PrefetchJob]) in
             // A finished one stays until the announcement goes, so that it is not begun again.
             let over = state.participations.filter { wanted[$0.key] == nil }
@@ -47,8 +48,10 @@ extension Prefetcher {
             job.setTask(
                 Task { [self] in
                     guard let entry = await opened(job, open) else { return }
+                    let order = await order(of: entry, from: profiles[job.digest])
                     await run(
-                        job, entry.flist, scope: fact.scope == .all ? .all : .site, copies: Int(fact.copies), pin: fact.pin, only: nil)
+                        job, entry.flist, scope: fact.scope == .all ? .all : .site, copies: Int(fact.copies), pin: fact.pin, only: nil,
+                        order: order)
                 })
         }
     }

@@ -22,9 +22,16 @@ extension Prefetcher {
 }
 
 extension PrefetchGoal {
-    /// The order in which `indices` are asked for: where others may be about to ask the same holders, each begins with its own share
-    /// of every stretch, so that the chunks that leave a holder at one time are different ones.
+    /// The order in which `indices` are asked for: those of the profile first, in its order.
     func inOrder(_ indices: [Int], window: Int) -> [Int] {
+        guard let order else { return spread(indices, window: window) }
+        let (first, rest) = order.split(indices)
+        return first + spread(rest, window: window)
+    }
+
+    /// Where others may be about to ask the same holders, each begins with its own share
+    /// of every stretch, so that the chunks that leave a holder at one time are different ones.
+    private func spread(_ indices: [Int], window: Int) -> [Int] {
         let isShared = parts.gossip.read { machine, _ in
             let others = machine.publishers(of: flist.digest).filter { $0 != machine.me.id }
             return others.contains { !machine.isComplete($0, flist.digest) }

@@ -61,15 +61,18 @@ final class Prefetcher: Sendable {
     ///
     /// - Throws: `NodeError.unavailable` while `maxJobs` run.
     func start(
-        _ entry: FlistTable.Entry, scope: PrefetchScope, copies: Int, pin: Bool, only chunks: [Int]?, id: String? = nil
+        _ entry: FlistTable.Entry, scope: PrefetchScope, copies: Int, pin: Bool, only chunks: [Int]?, order: ProfileOrder? = nil,
+        id: String? = nil
     ) async throws(NodeError) -> PrefetchJob {
         let digest = entry.record.digest
         var job = Job(
             id: id ?? Hex.encode(Sodium.randomBytes(6)), flist: entry.record.name, digest: digest.hex, scope: scope, copies: copies,
             pin: pin)
         job.chunks = chunks?.count ?? entry.flist.chunks.count
-        let prefetch = PrefetchJob(job: job, digest: digest, isParticipation: false, now: parts.clock.now)
-        let known = try remember(prefetch, unlessKnown: chunks == nil) { other in
+        job.note = order?.note
+        let prefetch = PrefetchJob(job: job, digest: digest, isParticipation: false, order: order, now: parts.clock.now)
+        // One with a profile is begun beside the same without it: together they get each chunk once.
+        let known = try remember(prefetch, unlessKnown: chunks == nil && order == nil) { other in
             other.state == .running && other.scope == scope && other.copies == copies && other.pin == pin
         }
         if let known { return known }
@@ -167,7 +170,10 @@ final class Prefetcher: Sendable {
         job.setTask(Task { [self] in await run(job, flist, scope: scope, copies: copies, pin: pin, only: only) })
     }
 
-    func run(_ job: PrefetchJob, _ flist: OpenFlist, scope: PrefetchScope, copies: Int, pin: Bool, only: [Int]?) async {
+    /// - Parameter order: of another node's job; one of this node has its own.
+    func run(
+        _ job: PrefetchJob, _ flist: OpenFlist, scope: PrefetchScope, copies: Int, pin: Bool, only: [Int]?, order: ProfileOrder? = nil
+    ) async {
         if pin, !job.isParticipation || mayPin(flist) {
             do {
                 try await parts.threads.run { [parts] in try parts.store.pin(owner: flist.digest, flist.chunks) }
@@ -179,11 +185,12 @@ final class Prefetcher: Sendable {
             }
         }
         if !job.isParticipation, scope != .node {
-            let fact = JobFact(scope: scope == .all ? .all : .site, copies: UInt8(clamping: copies), pin: pin)
+            let fact = JobFact(
+                scope: scope == .all ? .all : .site, copies: UInt8(clamping: copies), pin: pin, hasProfile: job.order != nil)
             parts.gossip.change { machine, _ in machine.setFact(MeshFacts.jobKey(flist.digest), fact.encoded) }
         }
         var pause = Self.firstPause
-        let goal = PrefetchGoal(parts: parts, flist: flist, scope: scope, copies: copies, only: only)
+        let goal = PrefetchGoal(parts: parts, flist: flist, scope: scope, copies: copies, only: only, order: order ?? job.order)
         seek(goal, true)
         defer { seek(goal, false) }
         while !Task.isCancelled {
@@ -229,7 +236,7 @@ final class Prefetcher: Sendable {
         var total: Int { missing + unreachable }
     }
 
-    /// Gets every chunk that the goal gives to this node, in the order of the flist.
+    /// Gets every chunk that the goal gives to this node, in the order of the profile, then of the flist.
     private func pass(_ job: PrefetchJob, _ goal: PrefetchGoal) async -> Failures {
         parts.flists.touch(job.digest, now: parts.clock.now)
         let todo = await parts.threads.run { goal.inOrder(goal.mine(), window: Self.window) }

@@ -12,12 +12,18 @@ public final class FlistReader: Sendable {
     private let threads: BlockingThreads
     private let cache: DecodedBlockCache
     private let pool: ChunkBufferPool
+    private let onRead: (@Sendable (ChunkID) -> Void)?
 
     /// - Parameters:
     ///   - threads: for look-ups in the flist and for decoding.
     ///   - cache: may be shared between readers: blocks are found by their chunk id.
-    public init(flist: FlistFile, source: any ChunkSource, threads: BlockingThreads, cache: DecodedBlockCache, pool: ChunkBufferPool) {
+    ///   - onRead: called with each block that is asked for, wherever it comes from, before it is looked for.
+    public init(
+        flist: FlistFile, source: any ChunkSource, threads: BlockingThreads, cache: DecodedBlockCache, pool: ChunkBufferPool,
+        onRead: (@Sendable (ChunkID) -> Void)? = nil
+    ) {
         (self.flist, self.source, self.threads, self.cache, self.pool) = (flist, source, threads, cache, pool)
+        self.onRead = onRead
     }
 
     /// The entry at `path`, symbolic links followed inside the flist.
@@ -32,10 +38,19 @@ public final class FlistReader: Sendable {
     /// - Throws: `FlistError` when the entry is no file or its blocks cannot be used.
     public func open(_ entry: FlistEntry) async throws -> OpenFile {
         let blocks = try await threads.run { [flist] in try flist.blocks(of: entry) }
-        return OpenFile(entry: entry, blocks: blocks) { [self] index, priority in try await plain(blocks[index], priority: priority) }
+        return OpenFile(
+            entry: entry, blocks: blocks, decoded: { [self] index in decoded(blocks[index]) },
+            fetch: { [self] index, priority in try await plain(blocks[index], priority: priority) })
+    }
+
+    private func decoded(_ block: BlockRef) -> ChunkBuffer? {
+        guard let buffer = cache.block(block.id, block.key) else { return nil }
+        onRead?(block.id)
+        return buffer
     }
 
     private func plain(_ block: BlockRef, priority: FetchPriority) async throws -> ChunkBuffer {
+        onRead?(block.id)
         if let decoded = cache.block(block.id, block.key) { return decoded }
         guard let chunk = try await source.chunk(block.id, priority: priority) else { throw ReadError(chunk: block.id) }
         let decoded = try await threads.run { [pool] in try BlockCodec.decode(chunk, as: block, pool: pool) }
@@ -49,19 +64,36 @@ public final class OpenFile: Sendable {
     public let entry: FlistEntry
     private let blocks: [BlockRef]
     private let reader: FileReader
+    private let decodedBlock: @Sendable (Int) -> ChunkBuffer?
 
-    init(entry: FlistEntry, blocks: [BlockRef], fetch: @escaping @Sendable (Int, FetchPriority) async throws -> ChunkBuffer) {
-        (self.entry, self.blocks) = (entry, blocks)
+    init(
+        entry: FlistEntry, blocks: [BlockRef], decoded: @escaping @Sendable (Int) -> ChunkBuffer?,
+        fetch: @escaping @Sendable (Int, FetchPriority) async throws -> ChunkBuffer
+    ) {
+        (self.entry, self.blocks, decodedBlock) = (entry, blocks, decoded)
         reader = FileReader(size: entry.size, blockCount: blocks.count) { try await fetch($0, .foreground) }
     }
 
     public var size: UInt64 { entry.size }
+    public var blockCount: Int { blocks.count }
 
     /// BLAKE2b-256 over the keys of the blocks, which are hashes of their plain content: equal content, equal tag.
     public var contentTag: String {
         let hash = Blake2bStream()
         for block in blocks { block.key.bytes.withUnsafeBytes { hash.update($0) } }
         return String(hash.finish().hex.prefix(32))
+    }
+
+    /// Bytes from `offset` to the end of their block, at most `length`, where that block is decoded already; `nil` when it is to be read.
+    public func decoded(offset: UInt64, length: Int) -> BlockSlice? {
+        guard let index = reader.likelyBlocks(offset: offset, length: length).first else { return nil }
+        let start = UInt64(index) * UInt64(ChunkLimits.blockBytes)
+        // Of another length than evenly cut ones have, its place is another one.
+        guard let buffer = decodedBlock(index), UInt64(buffer.count) == min(UInt64(ChunkLimits.blockBytes), size - start) else {
+            return nil
+        }
+        let first = Int(offset - start)
+        return BlockSlice(buffer: buffer, range: first..<first + min(buffer.count - first, length))
     }
 
     /// Up to `length` bytes from `offset`, as slices of decoded blocks; fewer only at the end of the file.

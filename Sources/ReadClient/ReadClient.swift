@@ -30,6 +30,13 @@ public final class ReadClient: Sendable {
     /// Where reads are answered by the daemon whose `api.socket` this is.
     public static func socket(ofAPI path: String) -> String { path + ".read" }
 
+    /// Whether somebody listens there now. Returns at once.
+    public static func answers(_ socket: String) -> Bool {
+        let descriptor = ReadLinkThread.connected(socket)
+        if descriptor >= 0 { close(descriptor) }
+        return descriptor >= 0
+    }
+
     /// Opens an flist by its name, digest, path on the daemon's machine, or URL, and its metadata in this process.
     public func open(_ name: String) async throws(ReadClientError) -> RemoteFlist {
         let number = link.addFlist(name)

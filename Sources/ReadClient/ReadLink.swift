@@ -16,6 +16,8 @@ final class ReadLink: Sendable {
     static let longestRetry: UInt64 = 1_000_000_000
     /// For as long as this, a request for which the daemon has no source is asked again (nanoseconds): it may just have started.
     static let patience: UInt64 = 5_000_000_000
+    /// After one was given up so, others are not asked again for as long as this (nanoseconds): a whole tree would take its patience file by file.
+    static let impatience: UInt64 = 10_000_000_000
     /// Answers without the descriptor that this side has let go of a moment ago; after as many, something is wrong.
     static let maxLost = 100
     /// A daemon that accepts and says nothing for so long (nanoseconds) is left, and tried again.
@@ -120,6 +122,7 @@ final class ReadLink: Sendable {
         var connectAt: UInt64 = 0
         var connectedAt: UInt64 = 0
         var lastError = "not asked yet"
+        var impatientUntil: UInt64 = 0
     }
 
     let socketPath: String

@@ -153,7 +153,7 @@ final class ReadLinkThread {
         }
     }
 
-    private static func connected(_ path: String) -> Int32 {
+    static func connected(_ path: String) -> Int32 {
         var address = sockaddr_un()
         guard path.utf8.count < MemoryLayout.size(ofValue: address.sun_path) else { return -ENAMETOOLONG }
         let fd = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
@@ -367,7 +367,11 @@ final class ReadLinkThread {
         case .busy, .stopping: again(id, error)
         case .unavailable:
             let mayWait = link.state.withLock { state in
-                state.pending[id].map { ReadLink.now() - $0.began < ReadLink.patience } ?? false
+                guard let pending = state.pending[id] else { return false }
+                let now = ReadLink.now()
+                if now - pending.began < ReadLink.patience, now >= state.impatientUntil { return true }
+                state.impatientUntil = now &+ ReadLink.impatience
+                return false
             }
             if mayWait { again(id, error) } else { answered(id, .failure(error)) }
         case .notFound where mayAskByName(id): again(id, nil)

@@ -30,6 +30,7 @@ public final class ReadServer: Sendable {
     private let wakeup: Int32
     private let listener: Int32
     private let isStopping = Atomic(false)
+    private let isStarted = Atomic(false)
     private let ended = Mutex<[@Sendable () -> Void]?>([])
 
     /// Binds the socket: whatever lies there of an earlier daemon is replaced.
@@ -62,6 +63,8 @@ public final class ReadServer: Sendable {
     }
 
     deinit {
+        // Whoever ran took the name away, which may be another one's by now.
+        if !isStarted.load(ordering: .relaxed) { unlink(path) }
         close(epoll)
         close(wakeup)
         close(listener)
@@ -96,6 +99,7 @@ public final class ReadServer: Sendable {
 
     /// Begins to answer.
     public func start() throws(ReadServerError) {
+        isStarted.store(true, ordering: .relaxed)
         guard BlockingThreads.startThread({ [self] in run() }) else {
             throw ReadServerError(description: "no thread for the read socket; raise the limit of threads")
         }

@@ -5,14 +5,14 @@
 /// line full: what came in `time` at the rate of the last looks, or in two of its shortest round trips if that is longer, for then the
 /// rate can still double from one look to the next. A value without clock or socket.
 struct ReceiveWindow: Sendable {
-    /// The least, in bytes: five full segments, so that a lost one is noticed by those that follow.
-    static let least = 8_192
+    /// The least, in bytes: four full segments, so that a lost one is noticed by those that follow.
+    static let least = 5_792
     /// Of a connection whose rate is not known yet, where no other's is.
     static let start = 65_536
     /// Beyond this the line is fast enough for what the kernel thinks right.
     static let most = 2 << 20
     /// Seconds.
-    static let time = 0.03
+    static let time = 0.02
     static let roundTrips = 2.0
     /// How much the last look counts in the rate.
     static let learning = 0.4

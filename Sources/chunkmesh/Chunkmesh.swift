@@ -13,7 +13,7 @@ struct Chunkmesh: AsyncParsableCommand {
         subcommands: [
             Prefetch.self, StatusCommand.self, StatsCommand.self, PeersCommand.self, LineCommand.self, List.self, Stat.self, Cat.self,
             Get.self, Pin.self, Unpin.self, Unkeep.self, Forget.self, Cache.self, Key.self, FlistCommand.self, Hub.self,
-            Mount.self, Umount.self,
+            Mount.self, Umount.self, TraceCommand.self,
         ])
 }
 

@@ -8,7 +8,8 @@ internal import Synchronization
 /// What the flist tools are measured against; scripts/bench runs it.
 ///
 ///     flist-bench encode DIR rfs|zstd [LEVEL [THREADS]]     the codec alone on a tree's blocks, all in memory: no store, no flist
-///     flist-bench decode FLIST PATH STORE                  verifies and decodes one file on one thread, the chunks in memory
+///     flist-bench decode FLIST STORE [PATH]                chunks of a directory store to plain bytes on one core, of one file or of all
+///     flist-bench touch FLIST CHUNKS SOCKET                reads all files through the daemon at the read socket SOCKET, whose chunks lie in CHUNKS
 ///     flist-bench list FLIST                               opens it, lists its root, looks one entry up
 ///
 /// Each prints one JSON line.
@@ -21,10 +22,16 @@ internal import Synchronization
             let level = arguments.count > 4 ? Int32(arguments[4]) : nil
             let threads = arguments.count > 5 ? Int(arguments[5]) : nil
             try encode(arguments[2], coding, level: level, threads: threads ?? BlockingThreads.machineThreads)
+        case "decode" where arguments.count == 4 || arguments.count == 5:
+            try decode(arguments[2], store: arguments[3], path: arguments.count == 5 ? arguments[4] : nil)
+        case "touch" where arguments.count == 5: try TouchBench.run(arguments[2], chunks: arguments[3], socket: arguments[4])
         case "list" where arguments.count == 3: try list(arguments[2])
-        case "decode" where arguments.count == 5: try decode(arguments[2], arguments[3], store: arguments[4])
         default:
-            print("flist-bench encode DIR rfs|zstd [LEVEL [THREADS]]; flist-bench decode FLIST PATH STORE; flist-bench list FLIST")
+            print(
+                """
+                flist-bench encode DIR rfs|zstd [LEVEL [THREADS]]; flist-bench decode FLIST STORE [PATH]; \
+                flist-bench touch FLIST CHUNKS SOCKET; flist-bench list FLIST
+                """)
             exit(2)
         }
     }

@@ -95,9 +95,12 @@ import Testing
         try await withPort { port, _ in
             let answer = await ask(port, "GET /v1/flists/x/files/a.html HTTP/1.1\r\nHost: 127.0.0.1\r\nRange: bytes=0-0\r\n\r\n")
                 .lowercased()
-            #expect(answer.contains("content-type: application/octet-stream"))
+            // A browser shows it, but runs nothing of it, and counts it as of no origin: what it asked for would be refused.
+            #expect(answer.contains("content-type: text/html"))
             #expect(answer.contains("x-content-type-options: nosniff"))
             #expect(answer.contains("content-security-policy: default-src 'none'; sandbox"))
+            let index = await ask(port, "GET /v1/flists/x/files/dir/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").lowercased()
+            #expect(index.contains("content-security-policy: default-src 'none'; style-src") && !index.contains("script-src"))
         }
     }
 

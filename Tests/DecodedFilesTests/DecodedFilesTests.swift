@@ -1,4 +1,6 @@
 import BlockCodec
+import BlockingThreads
+import CLinux
 import ChunkModel
 import Foundation
 import Synchronization
@@ -172,6 +174,40 @@ import Testing
         // The floor of free space counts as well.
         fixture.files.setLimits(maxBytes: 1 << 20, floor: { $0 })
         #expect(!fixture.files.reserve(4096, for: try #require(fixture.files.file(size: 10, blocks: blocks))))
+    }
+
+    /// A disk of 1.2 MB, or one with room for no file more: what does not fit is handed over, nothing is said to be ready that is not, and room that
+    /// comes back is used. (Root only: the file system is in memory, in a mount namespace of one thread.)
+    @Test(.enabled(if: geteuid() == 0), arguments: ["size=1200k", "size=8m,nr_inodes=2"]) func aFullDiskIsNoError(options: String)
+        async throws
+    {
+        let directory = NSTemporaryDirectory() + "decoded-\(UUID().uuidString)"
+        let apart = BlockingThreads(count: 1)
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        let fixture = try DecodedFixture(directory: directory)
+        let isMounted = await apart.run {
+            // CLONE_NEWNS; MS_REC | MS_PRIVATE
+            unshare(0x20000) == 0 && mount("none", "/", nil, 0x44000, nil) == 0 && mount("tmpfs", directory, "tmpfs", 0, options) == 0
+        }
+        guard isMounted else { return }
+        try await fixture.open(on: apart)
+        let files = fixture.files!
+        var kept: [(file: DecodedFile, bytes: [UInt8])] = []
+        for seed in 1...3 {
+            let (bytes, blocks) = try fixture.content(Self.block, seed: UInt64(seed))
+            guard let file = files.file(size: UInt64(Self.block), blocks: blocks) else { continue }
+            // The client of each holds it: nothing is evicted for the next.
+            #expect(file.hold(by: UInt64(seed)) {})
+            do {
+                try await files.fill(file, 0..<1, priority: .foreground, from: fixture.source)
+                kept.append((file, bytes))
+            } catch DecodedFileError.noRoom {
+                #expect(fixture.unstored.blocks.withLock { $0[blocks[0]] } == Self.block)
+                #expect(file.ready(0..<1) == nil)
+            }
+        }
+        #expect((1...2).contains(kept.count))
+        for (file, bytes) in kept where !file.isGone { #expect(try fixture.read(file, 0..<Self.block) == bytes) }
     }
 
     // MARK: Restart

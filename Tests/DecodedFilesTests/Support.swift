@@ -89,6 +89,19 @@ final class DecodedFixture {
         ) { [unstored] ref, buffer in unstored.blocks.withLock { $0[ref] = buffer.count } }
     }
 
+    /// Opens the directory as that thread sees it.
+    func open(on thread: BlockingThreads) async throws {
+        var logger = Logger(label: "decoded")
+        logger.logLevel = .critical
+        let (directory, threads, pool, unstored) = (directory, threads, pool, unstored)
+        files = nil
+        files = try await thread.run { [logger] in
+            try DecodedFiles(
+                directory: directory, maxBytes: 1 << 30, floor: { _ in 0 }, threads: threads, pool: pool, logger: logger
+            ) { ref, buffer in unstored.blocks.withLock { $0[ref] = buffer.count } }
+        }
+    }
+
     /// Content of these block lengths: as all writers cut it when nothing else is said.
     func content(_ size: Int, seed: UInt64, lengths: [Int]? = nil) throws -> (bytes: [UInt8], blocks: [BlockRef]) {
         var generator = seed &* 0x9e37_79b9_7f4a_7c15 | 1

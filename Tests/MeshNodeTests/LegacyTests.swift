@@ -6,7 +6,7 @@ import Testing
 
 extension MeshTests {
     @Suite(.serialized) struct Legacy {
-        private static let fixtures: String = {
+        static let fixtures: String = {
             if let given = ProcessInfo.processInfo.environment["CHUNKMESH_FIXTURES"] { return given }
             let package = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
                 .deletingLastPathComponent()

@@ -1,4 +1,5 @@
 import ChunkModel
+import ChunkmeshRead
 import ControlModel
 import DecodedFiles
 import Foundation
@@ -29,6 +30,16 @@ extension MeshTests {
             return Array(target[0..<read])
         }
 
+        /// Why it failed; `nil` when it did not.
+        private func failure(_ body: () async throws -> Int) async -> ReadClientError.Code? {
+            do {
+                _ = try await body()
+                return nil
+            } catch {
+                return (error as? ReadClientError)?.code
+            }
+        }
+
         @Test func everyRangeIsTheOriginalWithTheCacheAndWithoutIt() async throws {
             let mesh = try TestMesh()
             let sizes = [0, 1, 5000, 70_000, Self.block, 3 * Self.block + 77]
@@ -40,8 +51,8 @@ extension MeshTests {
                 #expect(!flist.isLegacy)
                 for (index, size) in sizes.enumerated() {
                     let content = packed.files["f\(index)"]!
-                    for offset in Set([0, 1, Self.block - 1, Self.block, size - 1, size, size + 9]) where offset >= 0 {
-                        for length in [1, 4096, Self.block + 1, 3 * Self.block] {
+                    for offset in Set([0, Self.block - 1, Self.block, size - 1, size + 9]) where offset >= 0 {
+                        for length in [1, Self.block + 1] {
                             let expected = Array(content[min(offset, size)..<min(offset + length, size)])
                             let got = try await bytes(flist, "/f\(index)", offset, length)
                             #expect(
@@ -68,24 +79,14 @@ extension MeshTests {
                 var target = [UInt8](repeating: 0, count: 10)
                 let room = target.withUnsafeMutableBytes { UnsafeMutableRawBufferPointer($0) }
                 for (ino, code) in [(Int64(1), ReadClientError.Code.badRequest), (999, .notFound), (-5, .notFound)] {
-                    do {
-                        _ = try await flist.read(ino, at: 0, into: room)
-                        Issue.record("inode \(ino) was read")
-                    } catch {
-                        #expect(error.code == code, "\(error)")
-                    }
+                    #expect(await failure { try await flist.read(ino, at: 0, into: room) } == code, "inode \(ino)")
                 }
                 // A chunk that is nowhere.
                 for chunk in packed.chunks {
                     try FileManager.default.removeItem(atPath: "\(mesh.hub.directory)/\(chunk.hex.prefix(2))/\(chunk.hex)")
                 }
                 let file = try flist.file.resolve(Array("/f0".utf8)).ino
-                do {
-                    _ = try await flist.read(file, at: 0, into: room)
-                    Issue.record("a chunk came from nowhere")
-                } catch {
-                    #expect(error.code == .notFound, "\(error)")
-                }
+                #expect(await failure { try await flist.read(file, at: 0, into: room) } == .notFound)
             }
         }
 
@@ -187,12 +188,7 @@ extension MeshTests {
                 let flist = try await client(mesh.nodes[0], deadline: .milliseconds(300)).open(packed.url)
                 await mesh.nodes[0].stop()
                 let begun = ContinuousClock.now
-                do {
-                    _ = try await bytes(flist, "/f0", 0, 10)
-                    Issue.record("nobody was there to answer")
-                } catch let error as ReadClientError {
-                    #expect(error.code == .noDaemon, "\(error)")
-                }
+                #expect(await failure { try await bytes(flist, "/f0", 0, 10).count } == .noDaemon)
                 #expect(ContinuousClock.now - begun < .seconds(5))
                 let nobody = try ReadClient(socket: mesh.directory + "/nobody.read", deadline: .milliseconds(100))
                 await #expect(throws: ReadClientError.self) { try await nobody.open("x") }
@@ -210,12 +206,7 @@ extension MeshTests {
                 let reader = Task { [flist] in try await self.bytes(flist!, "/f0", 0, 10) }
                 try await eventually("it is asked for") { node.node.fetcher.state.withLock { !$0.waiters.isEmpty } }
                 reader.cancel()
-                do {
-                    _ = try await reader.value
-                    Issue.record("it was not cancelled")
-                } catch let error as ReadClientError {
-                    #expect(error.code == .cancelled)
-                }
+                #expect(await failure { try await reader.value.count } == .cancelled)
                 try await eventually("nobody waits any more") { node.node.fetcher.state.withLock { $0.waiters.isEmpty } }
                 let other = Task { [flist] in try? await self.bytes(flist!, "/f0", Self.block, 10) }
                 try await eventually("it is asked for") { node.node.fetcher.state.withLock { !$0.waiters.isEmpty } }
@@ -249,6 +240,59 @@ extension MeshTests {
                 try await group.waitForAll()
             }
             await node.stop()
+        }
+
+        /// An flist of the older format: the daemon makes the index, the client reads it.
+        @Test func legacyFlistsAreReadThroughTheirIndex() async throws {
+            let mesh = try TestMesh()
+            let node = try await mesh.addNode { configuration in
+                configuration.upstream.urls = ["dir://" + Legacy.fixtures + "/legacy/blocks"]
+                configuration.upstream.override = true
+            }
+            let flist = try await client(node).open(Legacy.fixtures + "/legacy/rich.flist")
+            #expect(flist.isLegacy)
+            #expect(try await bytes(flist, "/bin/hello").count == 38)
+            await node.stop()
+        }
+
+        /// The library: walk, look, ranges and streams, by way of the daemon.
+        @Test func theLibraryReadsThroughTheDaemon() async throws {
+            try await TestMesh.with(nodes: 1) { mesh in
+                let packed = try mesh.pack("image.fl", sizes: [3 * Self.block + 1, 40])
+                let flist = try await ReadableFlist.open(
+                    packed.url, through: .daemon(socket: mesh.nodes[0].configuration.api.socket))
+                var paths: [String] = []
+                for try await item in flist.walk() { paths.append(String(decoding: item.path, as: UTF8.self)) }
+                #expect(paths.sorted() == ["/f0", "/f1"])
+                for name in ["f0", "f1"] {
+                    let file = try await flist.file("/" + name)
+                    var streamed: [UInt8] = []
+                    for try await piece in file.stream(piece: 100_000) { streamed += piece }
+                    #expect(streamed == packed.files[name]!)
+                    #expect(try await file.read(at: 7, count: 20) == Array(packed.files[name]![7..<27]))
+                }
+                await #expect(throws: FlistReadError.self) { try await flist.file("/nothing") }
+            }
+        }
+
+        /// `cache.decodedMax` changes while the node runs.
+        @Test func theRoomChangesWithAReload() async throws {
+            try await TestMesh.with(nodes: 1) { mesh in
+                let node = mesh.nodes[0]
+                let packed = try mesh.pack("image.fl", sizes: [2 * Self.block])
+                let flist = try await client(node).open(packed.url)
+                _ = try await bytes(flist, "/f0")
+                #expect(node.node.decodedFiles.statistics.files == 1)
+                var configuration = node.configuration
+                configuration.cache.decodedMax = 0
+                let changes = try await node.node.reload(configuration)
+                #expect(changes.applied == ["cache.decodedMax"] && changes.needRestart.isEmpty)
+                try await eventually("the file is let go of") { node.node.decodedFiles.statistics.files == 0 }
+                let second = try await client(node).open(packed.url)
+                #expect(try await bytes(second, "/f0") == packed.files["f0"]!)
+                let figures = await node.node.stats().decoded
+                #expect(figures?.maxBytes == 0 && figures?.evictedFiles == 1)
+            }
         }
 
         /// Who does not keep to the protocol is dropped; others are served on.
@@ -292,7 +336,7 @@ private final class Raw {
         setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &time, socklen_t(MemoryLayout<timeval>.size))
     }
     deinit { close(fd) }
-    func write(_ bytes: [UInt8]) { _ = send(fd, bytes, bytes.count, Int32(MSG_NOSIGNAL.rawValue)) }
+    func write(_ bytes: [UInt8]) { _ = send(fd, bytes, bytes.count, Int32(MSG_NOSIGNAL)) }
     func isClosedByPeer() -> Bool {
         var buffer = [UInt8](repeating: 0, count: 4096)
         while true {

@@ -1,5 +1,6 @@
 internal import BlockingThreads
 internal import ChunkModel
+internal import ControlModel
 internal import DecodedFiles
 internal import Logging
 internal import NodeConfiguration
@@ -20,6 +21,30 @@ extension MeshNode {
             return nil
         }
         return try ReadServer(path: path, software: "chunkmesh \(Self.version)", handler: reading, logger: parts.logger)
+    }
+}
+
+extension MeshNode {
+    var decodedFigures: Stats.Decoded {
+        let now = decodedFiles.statistics
+        var out = Stats.Decoded()
+        (out.bytes, out.maxBytes, out.files) = (UInt64(clamping: now.bytes), UInt64(clamping: now.maxBytes), now.files)
+        (out.hits, out.misses, out.decodedBlocks) = (now.hits, now.misses, now.decodedBlocks)
+        (out.evictedFiles, out.notKeptBlocks) = (now.evictedFiles, now.notKeptBlocks)
+        return out
+    }
+
+    func decodedMetrics(_ text: inout MetricsText) {
+        let now = decodedFigures
+        text.gauge("decoded_bytes", "Bytes of decoded files on the disk.", Double(now.bytes))
+        text.gauge("decoded_max_bytes", "Room for decoded files.", Double(now.maxBytes))
+        text.gauge("decoded_files", "Decoded files.", Double(now.files))
+        text.family("decoded_reads_total", "counter", "Reads of mounts and programs, by whether they found their blocks decoded.")
+        text.value("decoded_reads_total", Double(now.hits), labels: ["found": "yes"])
+        text.value("decoded_reads_total", Double(now.misses), labels: ["found": "no"])
+        text.counter("decoded_blocks_total", "Blocks decoded into files.", now.decodedBlocks)
+        text.counter("decoded_evicted_files_total", "Decoded files that made room for others.", now.evictedFiles)
+        text.counter("decoded_not_kept_blocks_total", "Decoded blocks for which there was no room.", now.notKeptBlocks)
     }
 }
 

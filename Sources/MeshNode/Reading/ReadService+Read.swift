@@ -26,8 +26,19 @@ extension ReadService {
             session.client.send(.bytes(id: read.id, count: 0))
             return true
         }
+        if traces.isRunning { note(read, inode) }
         guard let file = inode.decoded else { return false }
         return answer(read, from: file, session) { self.decoded.descriptorNow(of: file) }
+    }
+
+    /// For traces: the blocks of a read that somebody waits for, as evenly cut files have them.
+    private func note(_ read: Read, _ inode: OpenInode) {
+        guard read.priority == .foreground else { return }
+        let block = UInt64(ChunkLimits.blockBytes)
+        let end = min(read.offset.addingReportingOverflow(UInt64(read.length)).partialValue, inode.entry.size)
+        let first = Int(clamping: read.offset / block)
+        let last = min(Int(clamping: (end + block - 1) / block), inode.blocks.count)
+        for index in first..<max(first, last) { traces.note(inode.blocks[index].id, of: read.key.flist) }
     }
 
     private func answer(
@@ -76,11 +87,16 @@ extension ReadService {
 
     // MARK: Inodes
 
+    /// What an inode is opened for: whether its decoded file is made where there is none.
+    private enum Need { case bytes, wholeIfThere, whole }
+
     /// The file, opened for reading where it was not.
     ///
     /// - Throws: `FlistError`, `NodeError`.
-    private func inode(_ read: Read, isWhole: Bool = false) async throws -> OpenInode {
-        if let known = inodes.known(read.key), known.decoded != nil || !isWhole && known.entry.size <= Self.inlineBytes || !decoded.isOn {
+    private func inode(_ read: Read, _ need: Need = .bytes) async throws -> OpenInode {
+        if let known = inodes.known(read.key),
+            known.decoded != nil || need == .bytes && known.entry.size <= Self.inlineBytes || !decoded.isOn
+        {
             return known
         }
         // A use of the flist: one that is forgotten because others are in use has no way to its chunks.
@@ -89,9 +105,12 @@ extension ReadService {
         parts.flists.touch(digest, now: parts.clock.now)
         return try await parts.threads.run { [self] in
             let inode = try inodes.known(read.key) ?? inodes.insert(open(read), read.key)
-            if inode.decoded == nil, isWhole || inode.entry.size > Self.inlineBytes {
-                inode.decoded = decoded.file(size: inode.entry.size, blocks: inode.blocks)
-            }
+            guard inode.decoded == nil else { return inode }
+            let isMade = need == .whole || need == .bytes && inode.entry.size > Self.inlineBytes
+            inode.decoded =
+                isMade
+                ? decoded.file(size: inode.entry.size, blocks: inode.blocks)
+                : decoded.existing(size: inode.entry.size, blocks: inode.blocks)
             return inode
         }
     }
@@ -145,9 +164,11 @@ extension ReadService {
 
     func answerWhole(_ read: Read, fill: Bool, _ session: ReadSession) async {
         do {
-            let inode = try await inode(read, isWhole: true)
+            let inode = try await inode(read, fill ? .whole : .wholeIfThere)
             guard let file = inode.decoded else {
-                throw DecodedFileError.noRoom
+                guard !fill, decoded.isOn else { throw DecodedFileError.noRoom }
+                session.client.send(.partial(id: read.id, readyBytes: 0, size: inode.entry.size))
+                return
             }
             if file.isWhole {
                 let descriptor = try await parts.threads.run { [decoded] in try decoded.descriptor(of: file) }

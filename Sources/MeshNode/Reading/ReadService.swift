@@ -43,6 +43,7 @@ final class ReadService: ReadHandler {
     /// Blocks of reads that go past the decoded files.
     let blocks: DecodedBlockCache
     let isRestored: Setting<Bool>
+    let traces: ReadTraces
     let inodes = OpenInodes()
     private let sessions = Mutex<[UInt64: ReadSession]>([:])
     private let fills = Mutex(Fills())
@@ -50,8 +51,9 @@ final class ReadService: ReadHandler {
 
     init(
         parts: NodeParts, fetcher: ChunkFetcher, opener: FlistOpener, prefetcher: Prefetcher, files: FlistFiles, decoded: DecodedFiles,
-        blocks: DecodedBlockCache, isRestored: Setting<Bool>
+        blocks: DecodedBlockCache, isRestored: Setting<Bool>, traces: ReadTraces
     ) {
+        self.traces = traces
         (self.parts, self.fetcher, self.opener, self.prefetcher) = (parts, fetcher, opener, prefetcher)
         (self.files, self.decoded, self.blocks, self.isRestored) = (files, decoded, blocks, isRestored)
     }

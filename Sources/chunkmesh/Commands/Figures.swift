@@ -122,6 +122,11 @@ struct StatsCommand: ParsableCommand {
         Terminal.out("id         \(stats.id)")
         Terminal.out(
             "cache      \(stats.cache.chunks) chunks, \(Terminal.size(stats.cache.bytes)) of \(Terminal.size(stats.cache.maxBytes))")
+        if let decoded = stats.decoded, decoded.maxBytes > 0 {
+            Terminal.out(
+                "decoded    \(decoded.files) files, \(Terminal.size(decoded.bytes)) of \(Terminal.size(decoded.maxBytes)), \(decoded.hits) reads ready, \(decoded.misses) waited"
+            )
+        }
         Terminal.out(
             "site       egress ratio \(stats.site.egressRatio) (\(Terminal.size(stats.site.upstreamBytes)) pulled by \(stats.site.nodes) nodes for \(Terminal.size(stats.site.uniqueBytes)))"
         )

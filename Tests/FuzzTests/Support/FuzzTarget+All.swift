@@ -5,6 +5,6 @@ extension FuzzTarget {
         gossipSites,
         peerFrame, peerHandshake, peerStream, peerMachines,
         apiRequest, hubRequest, upstreamURL, s3Text, credentials, respReplies, imageDocument, imageLayer, configuration, meshKeys,
-        controlAnswers, carriedFile, fuseRequest, readFrames,
+        controlAnswers, carriedFile, davBody, fuseRequest, readFrames, readProfile,
     ]
 }

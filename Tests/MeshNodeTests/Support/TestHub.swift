@@ -7,6 +7,8 @@ import Synchronization
 final class TestHub: Sendable {
     struct State: Sendable {
         var requests: [String: Int] = [:]
+        /// Paths in the order in which they were asked for.
+        var log: [String] = []
         var revalidated = 0
         var delay: UInt32 = 0
         var isDown = false
@@ -87,6 +89,7 @@ final class TestHub: Sendable {
         let isKnown = lines.contains { $0.lowercased().hasPrefix("if-none-match:") && $0.contains(tag) }
         state.withLock { state in
             state.requests[path, default: 0] += 1
+            state.log.append(path)
             if isKnown { state.revalidated += 1 }
         }
         if isKnown { return Array("HTTP/1.1 304 Not Modified\r\nETag: \(tag)\r\n\r\n".utf8) }

@@ -1,0 +1,142 @@
+internal import ChunkModel
+internal import ControlModel
+internal import Hummingbird
+internal import NIOCore
+internal import Synchronization
+
+/// Ranges of a file on their way to a client, with lines between them.
+///
+/// What has been decoded already is sent as it lies there; what has not is asked for some blocks ahead, within the ranges only: nothing
+/// travels that was not asked for.
+struct FileBody: Sendable {
+    /// Content that is asked for at a time: a block, so that none is asked for twice.
+    static let stepBytes = UInt64(ChunkLimits.blockBytes)
+    /// Steps that one answer has under way or at hand.
+    static let ahead = 4
+    /// Steps beyond the first of all answers together: what slow clients keep in memory. When these are taken, answers go on step by step.
+    static let maxAhead = 64
+    /// Bytes handed to the connection at once, which takes more when these are on their way.
+    static let writeBytes = 1 << 20
+
+    private struct Part: Sendable {
+        let head: String
+        let range: Range<UInt64>
+    }
+    private typealias Piece = (buffer: ChunkBuffer, range: Range<Int>)
+
+    private struct Step {
+        let range: Range<UInt64>
+        let isAhead: Bool
+        let task: Task<[Piece], any Error>
+    }
+    private static let stepsAhead = Atomic(0)
+
+    private let file: any ServedFile
+    private var parts: [Part] = []
+    /// Bytes in all.
+    private(set) var count: UInt64 = 0
+
+    init(_ file: any ServedFile) { self.file = file }
+
+    init(_ file: any ServedFile, _ range: Range<UInt64>) {
+        self.init(file)
+        add("", then: range)
+    }
+
+    mutating func add(_ head: String, then range: Range<UInt64>) {
+        parts.append(Part(head: head, range: range))
+        count += UInt64(head.utf8.count) + (range.upperBound - range.lowerBound)
+    }
+
+    var body: ResponseBody {
+        // A piece of one block that is here goes out with the head in one go.
+        if parts.count == 1, parts[0].head.isEmpty, count <= Self.stepBytes,
+            let piece = file.ready(at: parts[0].range.lowerBound, atMost: Int(count)), piece.range.count == Int(count)
+        {
+            return ResponseBody(byteBuffer: SharedBytes.buffer(piece.buffer, piece.range))
+        }
+        return ResponseBody(contentLength: Int(clamping: count)) { writer in
+            var outgoing = Outgoing()
+            for part in parts {
+                if !part.head.isEmpty { try await outgoing.add(ByteBuffer(string: part.head), to: &writer) }
+                try await send(part.range, by: &outgoing, to: &writer)
+            }
+            try await outgoing.flush(to: &writer)
+            try await writer.finish(nil)
+        }
+    }
+
+    /// Gathers small pieces into one write.
+    private struct Outgoing {
+        private var buffers: [ByteBuffer] = []
+        private var bytes = 0
+
+        @concurrent mutating func add(_ buffer: ByteBuffer, to writer: inout any ResponseBodyWriter) async throws {
+            buffers.append(buffer)
+            bytes += buffer.readableBytes
+            if bytes >= FileBody.writeBytes { try await flush(to: &writer) }
+        }
+
+        @concurrent mutating func flush(to writer: inout any ResponseBodyWriter) async throws {
+            guard !buffers.isEmpty else { return }
+            let now = buffers
+            (buffers, bytes) = ([], 0)
+            if now.count == 1 { try await writer.write(now[0]) } else { try await writer.write(contentsOf: now) }
+        }
+    }
+
+    @concurrent private func send(_ range: Range<UInt64>, by outgoing: inout Outgoing, to writer: inout any ResponseBodyWriter) async throws
+    {
+        var asked: [Step] = []
+        defer { for step in asked { Self.end(step) } }
+        var (offset, next) = (range.lowerBound, range.lowerBound)
+        while offset < range.upperBound {
+            if asked.isEmpty, let piece = file.ready(at: offset, atMost: Int(clamping: range.upperBound - offset)), !piece.range.isEmpty {
+                try await outgoing.add(SharedBytes.buffer(piece.buffer, piece.range), to: &writer)
+                offset += UInt64(piece.range.count)
+                next = offset
+                continue
+            }
+            // What is at hand goes out before anything is waited for.
+            while asked.count < Self.ahead, next < range.upperBound, asked.isEmpty || Self.mayGoAhead() {
+                let step = next..<min(range.upperBound, (next / Self.stepBytes + 1) * Self.stepBytes)
+                asked.append(Step(range: step, isAhead: !asked.isEmpty, task: Task { [file] in try await Self.pieces(of: file, step) }))
+                next = step.upperBound
+            }
+            try await outgoing.flush(to: &writer)
+            let task = asked[0].task
+            let pieces = try await withTaskCancellationHandler {
+                try await task.value
+            } onCancel: {
+                task.cancel()
+            }
+            offset = asked[0].range.upperBound
+            Self.end(asked.removeFirst())
+            for piece in pieces { try await outgoing.add(SharedBytes.buffer(piece.buffer, piece.range), to: &writer) }
+        }
+    }
+
+    private static func mayGoAhead() -> Bool {
+        if stepsAhead.wrappingAdd(1, ordering: .relaxed).oldValue < maxAhead { return true }
+        stepsAhead.wrappingSubtract(1, ordering: .relaxed)
+        return false
+    }
+
+    private static func end(_ step: Step) {
+        step.task.cancel()
+        if step.isAhead { stepsAhead.wrappingSubtract(1, ordering: .relaxed) }
+    }
+
+    private static func pieces(of file: any ServedFile, _ range: Range<UInt64>) async throws -> [Piece] {
+        var pieces: [Piece] = []
+        var offset = range.lowerBound
+        while offset < range.upperBound {
+            let piece = try await file.read(at: offset, atMost: Int(clamping: range.upperBound - offset))
+            // An empty piece would never end; the connection is cut rather than the content faked.
+            guard !piece.range.isEmpty else { throw NodeError.unavailable("the file ended early") }
+            pieces.append(piece)
+            offset += UInt64(piece.range.count)
+        }
+        return pieces
+    }
+}
