@@ -31,22 +31,23 @@ public struct FuseAttributes: Sendable, Equatable {
 
     static let bytes = 88
 
-    func encode(into room: inout FuseRoom) {
-        room.put(ino)
-        room.put(size)
-        room.put(size / 512 &+ (size % 512 == 0 ? 0 : 1))
-        room.put(mtime)  // atime
-        room.put(mtime)
-        room.put(ctime)
-        room.put(UInt32(0))
-        room.put(UInt64(0))  // nanoseconds of the three
-        room.put(mode)
-        room.put(links)
-        room.put(uid)
-        room.put(gid)
-        room.put(device)
-        room.put(Self.preferredRead)
-        room.put(UInt32(0))  // flags
+    func encode(into reply: inout FuseReply) {
+        reply.append(ino)
+        reply.append(size)
+        reply.append(size / 512 &+ (size % 512 == 0 ? 0 : 1))
+        reply.append(UInt64(bitPattern: mtime))  // atime
+        reply.append(UInt64(bitPattern: mtime))
+        reply.append(UInt64(bitPattern: ctime))
+        reply.append(UInt32(0))
+        reply.append(UInt32(0))
+        reply.append(UInt32(0))
+        reply.append(mode)
+        reply.append(links)
+        reply.append(uid)
+        reply.append(gid)
+        reply.append(device)
+        reply.append(Self.preferredRead)
+        reply.append(UInt32(0))  // flags
     }
 }
 

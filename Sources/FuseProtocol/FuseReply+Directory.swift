@@ -36,12 +36,10 @@ extension FuseReply {
     }
 
     private mutating func line(_ entry: FuseDirectoryEntry) {
-        fields(Self.direntBytes) { room in
-            room.put(entry.ino)
-            room.put(entry.cookie)
-            room.put(UInt32(clamping: entry.name.count))
-            room.put(entry.type)
-        }
+        append(entry.ino)
+        append(entry.cookie)
+        append(UInt32(clamping: entry.name.count))
+        append(entry.type)
         append(entry.name)
         pad((8 - entry.name.count % 8) % 8)
     }

@@ -48,37 +48,23 @@ public struct FuseReply: Sendable {
 
     // MARK: Bodies
 
-    /// Fields one after the other in `count` new bytes, in one go: listings have millions of them. What is not put is zero.
-    mutating func fields(_ count: Int, _ body: (inout FuseRoom) -> Void) {
-        let start = bytes.count
-        pad(count)
-        unsafe bytes.withUnsafeMutableBytes { all in
-            var room = unsafe FuseRoom(UnsafeMutableRawBufferPointer(rebasing: all[start...]))
-            body(&room)
-        }
-    }
-
     /// LOOKUP: an entry, or that there is none, for good.
     public mutating func entry(_ attributes: FuseAttributes?) {
-        fields(Self.entryBytes) { room in
-            room.put(attributes?.ino ?? 0)
-            room.put(UInt64(0))  // generation
-            room.put(Self.forever)
-            room.put(attributes == nil ? UInt64(0) : Self.forever)
-            room.put(UInt64(0))  // nanoseconds of both
-            attributes?.encode(into: &room)
-        }
+        append(attributes?.ino ?? 0)
+        append(UInt64(0))  // generation
+        append(Self.forever)
+        append(attributes == nil ? UInt64(0) : Self.forever)
+        append(UInt64(0))  // nanoseconds of both
+        if let attributes { attributes.encode(into: &self) } else { pad(FuseAttributes.bytes) }
     }
 
     static let entryBytes = 40 + FuseAttributes.bytes
 
     /// GETATTR.
     public mutating func attributes(_ attributes: FuseAttributes) {
-        fields(16 + FuseAttributes.bytes) { room in
-            room.put(Self.forever)
-            room.put(UInt64(0))
-            attributes.encode(into: &room)
-        }
+        append(Self.forever)
+        append(UInt64(0))
+        attributes.encode(into: &self)
     }
 
     /// How a file or directory was opened.
