@@ -28,6 +28,10 @@ extension ControlRoutes {
         switch try await node.entry(place.flist, path: place.path) {
         case .file(let file): return FileAnswer.make(file, type: ContentType.of(place.path), request: request)
         case .directory(let directory):
+            // Who takes nothing but a file's bytes gets no page instead.
+            if request.headers[.accept] == "application/octet-stream" {
+                return FileAnswer.make(try await node.file(place.flist, path: place.path), type: ContentType.of(place.path), request: request)
+            }
             if request.method == .get, wantsJSON(request) {
                 let after = request.uri.queryParameters["after"].flatMap { Int64($0) }
                 var listing = json(

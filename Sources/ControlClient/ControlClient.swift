@@ -123,6 +123,11 @@ public struct ControlClient: Sendable {
             headers = curl_slist_append(headers, "Expect:")
             upload.prepare(curl, headers)
         }
+        if sink.isStream {
+            // A directory is no content for those who want a file: without this it would be a page.
+            headers = curl_slist_append(headers, "Accept: application/octet-stream")
+            _ = chunkmesh_curl_set_list(curl, CURLOPT_HTTPHEADER, headers)
+        }
         if let body {
             headers = curl_slist_append(headers, "Content-Type: application/json")
             headers = curl_slist_append(headers, "Expect:")
@@ -168,6 +173,8 @@ private final class Sink {
     var curl: UnsafeMutableRawPointer?
     private let limit: Int
     private let receive: ((UnsafeRawBufferPointer) -> Bool)?
+
+    var isStream: Bool { receive != nil }
 
     init(limit: Int, receive: ((UnsafeRawBufferPointer) -> Bool)?) { (self.limit, self.receive) = (limit, receive) }
 

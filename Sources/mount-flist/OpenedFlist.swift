@@ -24,10 +24,11 @@ struct OpenedFlist {
         guard options.stores.isEmpty else { return try alone(name, options) }
         let asked = options.api ?? getenv("CHUNKMESH_API").map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 }
         let socket = try DaemonSocket.path(asked)
-        let isFile = access(name, R_OK) == 0 || name.contains("://")
-        if asked == nil, isFile, !DaemonSocket.answers(socket) {
+        // A bare name is one that the daemon knows: it may yet come up.
+        if asked == nil, name.contains("/") || access(name, R_OK) == 0, !DaemonSocket.answers(socket) {
+            let alone = try alone(name, options)
             log.line("no daemon answers at \(socket): content comes from the flist's own routes")
-            return try alone(name, options)
+            return alone
         }
         return try throughDaemon(name, socket, options)
     }
