@@ -30,7 +30,8 @@ extension ControlRoutes {
         case .directory(let directory):
             // Who takes nothing but a file's bytes gets no page instead.
             if request.headers[.accept] == "application/octet-stream" {
-                return FileAnswer.make(try await node.file(place.flist, path: place.path), type: ContentType.of(place.path), request: request)
+                return FileAnswer.make(
+                    try await node.file(place.flist, path: place.path), type: ContentType.of(place.path), request: request)
             }
             if request.method == .get, wantsJSON(request) {
                 let after = request.uri.queryParameters["after"].flatMap { Int64($0) }

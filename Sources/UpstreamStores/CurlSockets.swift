@@ -124,7 +124,8 @@ final class CurlSockets {
         let before = socket.window.bytes
         let isNew = socket.isOpen || before == nil
         let sibling = socket.window.rate > 0 ? 0 : known.values.lazy.map(\.window.rate).max() ?? 0
-        let window = socket.window.look(rate: seen, sibling: sibling, roundTrip: figures.roundTrip, limit: rate.limit)
+        let window = socket.window.look(
+            rate: seen, sibling: sibling, roundTrip: figures.roundTrip, limit: rate.limit, segment: figures.segment)
         socket.isOpen = false
         known[fd] = socket
         // The kernel moves the window with its own estimate of the path, so a bound is set again each time.
@@ -159,8 +160,8 @@ final class CurlSockets {
         return Int(granted) >= 2 * bytes
     }
 
-    /// `tcpi_bytes_received`, `tcpi_segs_in` and `tcpi_min_rtt` (seconds) of `TCP_INFO`; `nil` where the kernel tells none.
-    private static func figures(of fd: Int32) -> (received: UInt64, cost: Int, roundTrip: Double)? {
+    /// `tcpi_bytes_received`, `tcpi_segs_in`, `tcpi_min_rtt` (seconds) and `tcpi_advmss` of `TCP_INFO`; `nil` where the kernel tells none.
+    private static func figures(of fd: Int32) -> (received: UInt64, cost: Int, roundTrip: Double, segment: Int)? {
         withUnsafeTemporaryAllocation(byteCount: 256, alignment: 8) { buffer in
             var size = socklen_t(buffer.count)
             guard getsockopt(fd, Int32(IPPROTO_TCP), 11, buffer.baseAddress, &size) == 0, size >= 152 else { return nil }
@@ -169,7 +170,8 @@ final class CurlSockets {
             let roundTrip = buffer.loadUnaligned(fromByteOffset: 148, as: UInt32.self)
             return (
                 received, Int(clamping: received) &+ Int(segments) &* LineCost.frameHeaderBytes,
-                roundTrip == .max ? 0 : Double(min(roundTrip, 2_000_000)) / 1e6
+                roundTrip == .max ? 0 : Double(min(roundTrip, 2_000_000)) / 1e6,
+                max(ReceiveWindow.segment, Int(min(buffer.loadUnaligned(fromByteOffset: 84, as: UInt32.self), 65_535)))
             )
         }
     }

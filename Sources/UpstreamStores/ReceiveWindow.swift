@@ -5,8 +5,10 @@
 /// line full: what came in `time` at the rate of the last looks, or in two of its shortest round trips if that is longer, for then the
 /// rate can still double from one look to the next. A value without clock or socket.
 struct ReceiveWindow: Sendable {
-    /// The least, in bytes: four full segments, so that a lost one is noticed by those that follow.
-    static let least = 5_792
+    /// The least, in full segments, so that a lost one is noticed by those that follow; a sender that cannot send even one waits for a timer.
+    static let leastSegments = 4
+    /// Bytes of a segment on an ordinary path. On loopback they are 64 KiB.
+    static let segment = 1_448
     /// Of a connection whose rate is not known yet, where no other's is.
     static let start = 65_536
     /// Beyond this the line is fast enough for what the kernel thinks right.
@@ -27,8 +29,10 @@ struct ReceiveWindow: Sendable {
     ///   - sibling: the highest rate of other connections; 0 is not known.
     ///   - roundTrip: the shortest, in seconds; 0 is not known.
     ///   - limit: bytes a second of all connections together; `nil` is no limit.
+    ///   - segment: bytes of the path's full segments.
     /// - Returns: the new window; `nil` is not bounded.
-    mutating func look(rate seen: Double?, sibling: Double, roundTrip: Double, limit: Double?) -> Int? {
+    mutating func look(rate seen: Double?, sibling: Double, roundTrip: Double, limit: Double?, segment: Int = ReceiveWindow.segment) -> Int?
+    {
         if let seen { rate = rate == 0 ? seen : rate + (seen - rate) * Self.learning }
         let time = max(Self.time, Self.roundTrips * roundTrip)
         let expected = rate > 0 ? rate : sibling
@@ -38,7 +42,7 @@ struct ReceiveWindow: Sendable {
             bytes = nil
             return nil
         }
-        var next = max(Int(window), Self.least)
+        var next = max(Int(window), Self.leastSegments * segment)
         // What was offered may be under way: the buffer, twice the window, must hold it.
         if let bytes { next = max(next, bytes / 2) }
         bytes = next
