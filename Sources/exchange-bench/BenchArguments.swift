@@ -5,15 +5,16 @@ struct BenchError: Error, CustomStringConvertible {
     init(_ description: String) { self.description = description }
 }
 
-/// Words and `--name value` pairs of the command line.
+/// Words and `--name value` pairs of the command line, and names that stand alone.
 struct BenchArguments {
+    private static let flags: Set = ["--discard", "--seal"]
     private var words: [String] = []
     private var options: [String: String] = [:]
 
     init(_ raw: [String]) {
         var at = 0
         while at < raw.count {
-            if raw[at] == "--discard" {
+            if Self.flags.contains(raw[at]) {
                 options[raw[at]] = ""
             } else if raw[at].hasPrefix("--"), at + 1 < raw.count {
                 options[raw[at]] = raw[at + 1]
