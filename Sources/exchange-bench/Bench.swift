@@ -104,8 +104,11 @@ enum Bench {
                 switch response {
                 case .data(let buffer): arrivals.put((id, buffer))
                 case .pending: break
+                // What was under way when the time was over.
+                case .failed(.stopped): arrivals.put(nil)
                 case .message, .missing, .busy, .refused, .failed:
-                    print("unexpected answer: \(response)")
+                    let line = "exchange-bench: unexpected answer: \(response)\n"
+                    _ = write(STDERR_FILENO, line, line.utf8.count)
                     arrivals.put(nil)
                 }
             }
