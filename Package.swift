@@ -66,6 +66,7 @@ let package = Package(
         .target(name: "Minisign", dependencies: ["CSodium", "ChunkModel"], swiftSettings: settings),
         .target(name: "SQLiteFile", dependencies: ["CSQLite"], swiftSettings: settings),
         .target(name: "BlockingThreads", swiftSettings: settings),
+        .target(name: "LocalFiles", swiftSettings: settings),
         .target(name: "Archives", dependencies: ["CArchive", "CZlib", "CZstd"], swiftSettings: settings),
 
         // Pure: no I/O, no clock.
@@ -87,9 +88,11 @@ let package = Package(
         // I/O.
         .target(
             name: "FlistTools",
-            dependencies: ["Archives", "BlockCodec", "BlockingThreads", "CCrypto", "CLinux", "ChunkModel", "Flist", "SQLiteFile"],
+            dependencies: [
+                "Archives", "BlockCodec", "BlockingThreads", "CCrypto", "CLinux", "ChunkModel", "Flist", "LocalFiles", "SQLiteFile",
+            ],
             swiftSettings: settings),
-        .target(name: "ChunkStore", dependencies: ["CLinux", "ChunkModel", "SQLiteFile", log], swiftSettings: settings),
+        .target(name: "ChunkStore", dependencies: ["CLinux", "ChunkModel", "LocalFiles", "SQLiteFile", log], swiftSettings: settings),
         .target(
             name: "UpstreamStores", dependencies: ["BlockingThreads", "CCrypto", "CCurl", "ChunkModel", nioCore, nioPosix],
             swiftSettings: besideNIO),
@@ -98,15 +101,18 @@ let package = Package(
         .target(name: "PeerExchange", dependencies: ["CLinux", "ChunkModel", "MeshKeys", "PeerProtocol", log], swiftSettings: settings),
         .target(name: "HubServer", dependencies: [hummingbird, lifecycle, log, nioCore, nioPosix], swiftSettings: besideNIO),
         .target(
-            name: "DecodedFiles", dependencies: ["BlockCodec", "BlockingThreads", "CLinux", "ChunkModel", log], swiftSettings: settings),
+            name: "DecodedFiles", dependencies: ["BlockCodec", "BlockingThreads", "CLinux", "ChunkModel", "LocalFiles", log],
+            swiftSettings: settings),
         .target(
             name: "ReadServer", dependencies: ["BlockingThreads", "CLinux", "ChunkModel", "ReadProtocol", log], swiftSettings: settings),
         .target(
-            name: "ReadClient", dependencies: ["BlockingThreads", "CLinux", "ChunkModel", "Flist", "ReadProtocol"], swiftSettings: settings),
+            name: "ReadClient", dependencies: ["BlockingThreads", "CLinux", "ChunkModel", "Flist", "LocalFiles", "ReadProtocol"],
+            swiftSettings: settings),
         .target(name: "ReadAPI", dependencies: ["BlockCodec", "BlockingThreads", "ChunkModel", "Flist"], swiftSettings: settings),
 
         .target(
-            name: "FlistMount", dependencies: ["BlockingThreads", "CLinux", "Flist", "FuseProtocol", "ReadAPI", "ReadClient"],
+            name: "FlistMount",
+            dependencies: ["BlockingThreads", "CLinux", "Flist", "FuseProtocol", "LocalFiles", "ReadAPI", "ReadClient"],
             swiftSettings: settings),
 
         // The node, and what controls it.
@@ -117,8 +123,8 @@ let package = Package(
         .target(
             name: "ChunkmeshRead",
             dependencies: [
-                "BlockCodec", "BlockingThreads", "ChunkModel", "ChunkStore", "Flist", "LegacyFlist", "NodeConfiguration", "ReadAPI",
-                "ReadClient", "UpstreamStores", log,
+                "BlockCodec", "BlockingThreads", "ChunkModel", "ChunkStore", "Flist", "LegacyFlist", "LocalFiles", "NodeConfiguration",
+                "ReadAPI", "ReadClient", "UpstreamStores", log,
             ], swiftSettings: besideNIO),
         .target(name: "ControlModel", dependencies: ["ChunkModel"], swiftSettings: pure),
         .target(name: "ControlClient", dependencies: ["CCurl", "ControlModel"], swiftSettings: settings),
@@ -129,9 +135,8 @@ let package = Package(
             name: "MeshNode",
             dependencies: [
                 "BlockCodec", "BlockingThreads", "CarryFile", "ChunkModel", "ChunkStore", "ControlModel", "DecodedFiles", "FetchPlanner",
-                "Flist",
-                "Gossip", "GossipTransport", "LegacyFlist", "LineBudget", "MeshKeys", "Minisign", "NodeConfiguration", "PeerExchange",
-                "PeerProtocol", "ReadAPI", "ReadProtocol", "ReadServer", "SQLiteFile", "UpstreamStores", lifecycle, log,
+                "Flist", "Gossip", "GossipTransport", "LegacyFlist", "LineBudget", "MeshKeys", "Minisign", "NodeConfiguration",
+                "PeerExchange", "PeerProtocol", "ReadAPI", "ReadProtocol", "ReadServer", "SQLiteFile", "UpstreamStores", lifecycle, log,
             ], swiftSettings: besideNIO),
 
         // Programs.
@@ -142,18 +147,15 @@ let package = Package(
             name: "chunkmesh",
             dependencies: [
                 "BlockCodec", "BlockingThreads", "CarryFile", "ChunkModel", "ControlClient", "ControlModel", "Flist", "FlistMount",
-                "FlistTools",
-                "HubServer",
-                "LegacyFlist", "MeshKeys", "MeshNode", "Minisign", "NodeConfiguration",
+                "FlistTools", "HubServer", "LegacyFlist", "LocalFiles", "MeshKeys", "MeshNode", "Minisign", "NodeConfiguration",
                 "UpstreamStores", arguments, log,
             ], swiftSettings: besideNIO),
 
         .executableTarget(
             name: "mount-flist",
             dependencies: [
-                "BlockingThreads", "CLinux", "ChunkModel", "Flist", "FlistMount", "FlistTools", "LegacyFlist", "NodeConfiguration",
-                "ReadAPI",
-                "ReadClient", "UpstreamStores",
+                "BlockingThreads", "CLinux", "ChunkModel", "Flist", "FlistMount", "FlistTools", "LegacyFlist", "LocalFiles",
+                "NodeConfiguration", "ReadAPI", "ReadClient", "UpstreamStores",
             ], swiftSettings: besideNIO),
 
         .executableTarget(

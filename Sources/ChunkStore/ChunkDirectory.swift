@@ -1,6 +1,7 @@
 internal import CLinux
 internal import ChunkModel
 internal import Glibc
+internal import LocalFiles
 internal import Synchronization
 
 /// The files of the chunks below the cache directory: `chunks/XX/HEX` by the first byte of the id, and `tmp/` beside them on
@@ -49,7 +50,7 @@ final class ChunkDirectory: Sendable {
         let name = String(counter.wrappingAdd(1, ordering: .relaxed).newValue, radix: 36)
         let fd = Posix.open(name, at: temporary.fd, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: Self.mode)
         guard fd >= 0 else { return (nil, -fd) }
-        var code = Posix.write(bytes, to: fd)
+        var code = FileBytes.write(bytes, to: fd)
         // Network file systems report a full disk at close only.
         if close(fd) != 0, code == 0, errno != EINTR { code = errno }
         if code != 0 {

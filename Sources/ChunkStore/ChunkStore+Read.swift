@@ -1,5 +1,6 @@
 public import ChunkModel
 internal import Glibc
+internal import LocalFiles
 internal import Logging
 internal import Synchronization
 
@@ -80,7 +81,7 @@ extension ChunkStore {
         of id: ChunkID, _ held: Held, _ file: FileHandle, _ pool: ChunkBufferPool, _ isBad: inout Bool
     ) throws -> Chunk? {
         let buffer = pool.take(capacity: held.size)
-        let count = Posix.read(into: UnsafeMutableRawBufferPointer(start: buffer.base, count: held.size), from: file.fd)
+        let count = FileBytes.read(into: UnsafeMutableRawBufferPointer(start: buffer.base, count: held.size), from: file.fd)
         if count == -Int(ENOMEM) { throw ChunkStoreError.failed(action: "read chunk", path: "\(id)", code: ENOMEM) }
         buffer.count = max(0, count)
         guard count == held.size, let chunk = Chunk(verifying: buffer, as: id) else {

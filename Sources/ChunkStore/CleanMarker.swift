@@ -1,4 +1,5 @@
 internal import Glibc
+internal import LocalFiles
 
 /// The file `clean`, which says that the last stop was orderly and what the index must add up to.
 struct CleanMarker: Equatable {
@@ -17,7 +18,7 @@ struct CleanMarker: Equatable {
         let fd = Posix.open(Self.name, at: root, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, mode: 0o600)
         guard fd >= 0 else { return }
         let file = FileHandle(fd)
-        let written = Array(text.utf8).withUnsafeBytes { Posix.write($0, to: file.fd) } == 0
+        let written = Array(text.utf8).withUnsafeBytes { FileBytes.write($0, to: file.fd) } == 0
         if !written || fsync(file.fd) != 0 { unlinkat(root, Self.name, 0) }
         fsync(root)
     }
@@ -30,7 +31,7 @@ struct CleanMarker: Equatable {
         guard fd >= 0 else { return nil }
         let file = FileHandle(fd)
         var bytes = [UInt8](repeating: 0, count: 128)
-        let count = bytes.withUnsafeMutableBytes { Posix.read(into: $0, from: file.fd) }
+        let count = bytes.withUnsafeMutableBytes { FileBytes.read(into: $0, from: file.fd) }
         guard unlinkat(root, name, 0) == 0, fsync(root) == 0, count >= 0 else { return nil }
         return Array(bytes.prefix(count))
     }

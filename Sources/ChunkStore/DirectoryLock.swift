@@ -1,4 +1,5 @@
 internal import Glibc
+internal import LocalFiles
 
 /// Holds a directory for one process: an exclusive `flock` on its `lock` file, which names the holder's pid.
 ///
@@ -19,14 +20,14 @@ final class DirectoryLock: Sendable {
         // On a full disk the pid may not fit; the lock holds all the same.
         ftruncate(fd, 0)
         let text = Array("\(getpid())\n".utf8)
-        _ = text.withUnsafeBytes { Posix.write($0, to: fd) }
+        _ = text.withUnsafeBytes { FileBytes.write($0, to: fd) }
     }
 
     func release() { _ = flock(file.fd, LOCK_UN) }
 
     private static func holder(of fd: Int32) -> Int32? {
         var bytes = [UInt8](repeating: 0, count: 16)
-        let count = bytes.withUnsafeMutableBytes { Posix.read(into: $0, from: fd) }
+        let count = bytes.withUnsafeMutableBytes { FileBytes.read(into: $0, from: fd) }
         guard count > 0 else { return nil }
         return Int32(String(decoding: bytes[..<count].prefix { $0 != UInt8(ascii: "\n") }, as: UTF8.self))
     }

@@ -1,5 +1,6 @@
 public import ChunkModel
 internal import Glibc
+internal import LocalFiles
 
 /// The signatures of flists, `flists/HEX.minisig` beside `flists/HEX.fl`.
 extension FlistFiles {
@@ -14,7 +15,7 @@ extension FlistFiles {
             Posix.isRegular(status), (1...Self.maxSignatureBytes).contains(Int(status.st_size))
         else { return nil }
         return withUnsafeTemporaryAllocation(byteCount: Self.maxSignatureBytes, alignment: 8) { buffer in
-            let count = Posix.read(into: buffer, from: file.fd, at: 0)
+            let count = FileBytes.read(into: buffer, from: file.fd, at: 0)
             return count > 0 ? Array(buffer[..<count]) : nil
         }
     }

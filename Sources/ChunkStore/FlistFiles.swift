@@ -1,5 +1,6 @@
 public import ChunkModel
 internal import Glibc
+internal import LocalFiles
 internal import Synchronization
 
 /// The flist files that the node knows, `flists/HEX.fl` by their digest, whatever format they are in. They don't count into the quota of
@@ -89,7 +90,7 @@ public final class FlistFiles: Sendable {
     private static func read(
         into target: UnsafeMutableRawBufferPointer, from source: FileHandle, _ path: String, at offset: Int64
     ) throws -> Int {
-        let count = Posix.read(into: target, from: source.fd, at: offset)
+        let count = FileBytes.read(into: target, from: source.fd, at: offset)
         guard count >= 0 else { throw ChunkStoreError.failed(action: "read flist", path: path, code: Int32(-count)) }
         return count
     }
@@ -194,7 +195,7 @@ final class TemporaryFlist: Sendable {
     deinit { unlink(path) }
 
     func write(_ bytes: UnsafeRawBufferPointer, at offset: Int64) throws {
-        let code = Posix.write(bytes, to: handle.fd, at: offset)
+        let code = FileBytes.write(bytes, to: handle.fd, at: offset)
         guard code == 0 else { throw ChunkStoreError.failed(action: "write flist", path: path, code: code) }
     }
 

@@ -1,5 +1,6 @@
 public import ChunkModel
 internal import Glibc
+internal import LocalFiles
 internal import Synchronization
 
 /// Puts an flist together from pieces in any order, from several peers at once, and lets it appear only when all its bytes hash
@@ -66,7 +67,7 @@ public final class PieceWriter: Sendable {
         defer { buffer.deallocate() }
         var offset: Int64 = 0
         while offset < byteCount {
-            let count = Posix.read(into: buffer, from: file.handle.fd, at: offset)
+            let count = FileBytes.read(into: buffer, from: file.handle.fd, at: offset)
             guard count > 0 else {
                 throw ChunkStoreError.failed(action: "read flist", path: file.path, code: count < 0 ? Int32(-count) : EIO)
             }

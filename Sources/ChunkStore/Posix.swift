@@ -31,43 +31,6 @@ enum Posix {
         return FileHandle(fd)
     }
 
-    /// Writes all of `bytes` at `offset`.
-    ///
-    /// - Returns: 0, or the `errno`.
-    static func write(_ bytes: UnsafeRawBufferPointer, to fd: Int32, at offset: Int64 = 0) -> Int32 {
-        var done = 0
-        while done < bytes.count {
-            let n = pwrite(fd, bytes.baseAddress! + done, bytes.count - done, off_t(offset) + done)
-            if n < 0 {
-                let code = errno
-                if code == EINTR { continue }
-                return code
-            }
-            // A regular file takes at least a byte or says why not.
-            guard n > 0 else { return EIO }
-            done += n
-        }
-        return 0
-    }
-
-    /// Reads into all of `target` from `offset`, or up to the end of the file.
-    ///
-    /// - Returns: bytes read, or `-errno`.
-    static func read(into target: UnsafeMutableRawBufferPointer, from fd: Int32, at offset: Int64 = 0) -> Int {
-        var done = 0
-        while done < target.count {
-            let n = pread(fd, target.baseAddress! + done, target.count - done, off_t(offset) + done)
-            if n < 0 {
-                let code = errno
-                if code == EINTR { continue }
-                return -Int(code)
-            }
-            if n == 0 { break }
-            done += n
-        }
-        return done
-    }
-
     static func status(of fd: Int32) -> stat? {
         var status = stat()
         return fstat(fd, &status) == 0 ? status : nil

@@ -1,4 +1,5 @@
 internal import Glibc
+internal import LocalFiles
 internal import Synchronization
 
 /// A directory of small files that the node keeps (identity, jobs, pins): each replaced as a whole, durable when the call
@@ -27,7 +28,7 @@ public final class StateDirectory: Sendable {
         let temporary = path + "/" + Self.temporaryMark + "\(getpid())-\(Self.counter.wrappingAdd(1, ordering: .relaxed).newValue)"
         let handle = try Posix.handle(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, mode: mode, action: "create")
         do {
-            let code = Array(bytes).withUnsafeBytes { Posix.write($0, to: handle.fd) }
+            let code = Array(bytes).withUnsafeBytes { FileBytes.write($0, to: handle.fd) }
             guard code == 0 else { throw ChunkStoreError.failed(action: "write", path: target, code: code) }
             guard fchmod(handle.fd, mode) == 0, fsync(handle.fd) == 0, rename(temporary, target) == 0 else {
                 throw ChunkStoreError.failed(action: "write", path: target, code: errno)
@@ -55,7 +56,7 @@ public final class StateDirectory: Sendable {
         guard Int64(status.st_size) <= maxBytes else { throw ChunkStoreError.tooLarge(what: target, limit: maxBytes) }
         var code: Int32 = 0
         let bytes = [UInt8](unsafeUninitializedCapacity: Int(status.st_size)) { buffer, filled in
-            let count = Posix.read(into: UnsafeMutableRawBufferPointer(buffer), from: handle.fd)
+            let count = FileBytes.read(into: UnsafeMutableRawBufferPointer(buffer), from: handle.fd)
             if count < 0 { code = Int32(-count) }
             filled = max(0, count)
         }

@@ -4,6 +4,7 @@ internal import ChunkStore
 internal import Flist
 internal import Glibc
 internal import LegacyFlist
+internal import LocalFiles
 internal import Logging
 internal import ReadClient
 internal import UpstreamStores
@@ -28,15 +29,16 @@ enum Backend: Sendable {
         let credentials = try await threads.run { try UpstreamCredentials.load(file: options.credentialsFile) }
         let opener = StoreOpener(curl: CurlMulti(), credentials: credentials, named: urls)
         var path = name
-        var temporary: TemporaryPath?
+        var temporary: TemporaryFile?
         if name.hasPrefix("http://") || name.hasPrefix("https://") {
-            let file = try TemporaryPath()
+            let file: TemporaryFile
+            do throws(TemporaryFileError) { file = try TemporaryFile() } catch { throw FlistReadError(.system, error.description) }
             _ = try await FlistDownload(curl: CurlMulti(), opener: opener).fetch(name, to: file.path)
             (temporary, path) = (file, file.path)
         }
-        let flist = try await threads.run { [path] in try FlistFormat.open(path: path, scratch: TemporaryPath.directory) }
+        let flist = try await threads.run { [path] in try FlistFormat.open(path: path, scratch: TemporaryFile.directory) }
         withExtendedLifetime(temporary) {}
-        let upstream = RoutedUpstream(routes: flist.routes, operatorURLs: urls, override: !urls.isEmpty, opener: opener)
+        let upstream = RoutedChunks(flist.routes, stores: urls, opener: opener)
         let cache = try await threads.run { try options.cacheDirectory.map { try Self.cache($0, options) } }
         let source = StandAloneSource(upstream: upstream, cache: cache, threads: threads)
         return (flist, .standAlone(BlockLoader(source: source, threads: threads, memory: options.memory)))
@@ -86,12 +88,12 @@ final class OpenCache: Sendable {
 
 /// Chunks from the cache directory, or from stores and then into it.
 struct StandAloneSource: ChunkSource {
-    let upstream: RoutedUpstream
+    let upstream: RoutedChunks
     let cache: OpenCache?
     let threads: BlockingThreads
     private let pool = ChunkBufferPool()
 
-    init(upstream: RoutedUpstream, cache: OpenCache?, threads: BlockingThreads) {
+    init(upstream: RoutedChunks, cache: OpenCache?, threads: BlockingThreads) {
         (self.upstream, self.cache, self.threads) = (upstream, cache, threads)
     }
 
@@ -99,34 +101,8 @@ struct StandAloneSource: ChunkSource {
         if let cache, cache.store.contains(id), let chunk = try await threads.run({ [pool] in try cache.store.read(id, into: pool) }) {
             return chunk
         }
-        do throws(UpstreamError) {
-            let chunk = try await upstream.chunk(id, priority: priority, pool: pool) { [threads] buffer, id in
-                await threads.run { Chunk(verifying: buffer, as: id) }
-            }
-            if let cache { await threads.run { _ = cache.store.insert(chunk) } }
-            return chunk
-        } catch {
-            if case .missing = error { return nil }
-            throw error
-        }
+        guard let chunk = try await upstream.chunk(id, priority: priority) else { return nil }
+        if let cache { await threads.run { _ = cache.store.insert(chunk) } }
+        return chunk
     }
-}
-
-/// A file name that goes with its last reference.
-final class TemporaryPath: Sendable {
-    let path: String
-
-    static var directory: String { getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp" }
-
-    init() throws {
-        var template = Array((Self.directory + "/chunkmesh-XXXXXX").utf8CString)
-        let descriptor = mkstemp(&template)
-        guard descriptor >= 0 else {
-            throw FlistReadError(.system, "no temporary file can be made in \(Self.directory): \(String(cString: strerror(errno)))")
-        }
-        close(descriptor)
-        path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-    }
-
-    deinit { unlink(path) }
 }

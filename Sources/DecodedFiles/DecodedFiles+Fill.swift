@@ -1,6 +1,7 @@
 internal import BlockCodec
 public import ChunkModel
 internal import Glibc
+internal import LocalFiles
 internal import Logging
 internal import Synchronization
 
@@ -186,8 +187,8 @@ extension DecodedFiles {
                 room.add(-bytes)
                 throw error
             }
-            let offset = off_t(block) * off_t(ChunkLimits.blockBytes)
-            let code = plain.withBytes { Self.write($0, to: handle.writer, at: offset) }
+            let offset = Int64(block) * Int64(ChunkLimits.blockBytes)
+            let code = plain.withBytes { FileBytes.write($0, to: handle.writer, at: offset) }
             guard code == 0 else {
                 room.add(-bytes)
                 diskFailed(code)
@@ -201,22 +202,6 @@ extension DecodedFiles {
         file.state.withLock { $0.bytes += bytes }
         counters.withLock { $0.decodedBlocks += 1 }
         if room.noteWritten() { logger.notice("the disk takes decoded files again", metadata: ["directory": "\(directory)"]) }
-    }
-
-    /// - Returns: 0, or the `errno`.
-    private static func write(_ bytes: UnsafeRawBufferPointer, to fd: Int32, at offset: off_t) -> Int32 {
-        var done = 0
-        while done < bytes.count {
-            let count = pwrite(fd, bytes.baseAddress! + done, bytes.count - done, offset + off_t(done))
-            if count < 0 {
-                let code = errno
-                if code == EINTR { continue }
-                return code
-            }
-            guard count > 0 else { return EIO }
-            done += count
-        }
-        return 0
     }
 
     /// The disk takes nothing: said once, and tried again after a while.

@@ -1,6 +1,7 @@
 internal import CLinux
 internal import ChunkModel
 internal import Glibc
+internal import LocalFiles
 internal import Logging
 internal import Synchronization
 
@@ -81,14 +82,7 @@ extension DecodedFiles {
         let temporary = Self.listName + ".new"
         let list = openat(descriptor, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0o600)
         guard list >= 0 else { return }
-        var bytes = Array(text.utf8)[...]
-        while !bytes.isEmpty {
-            let count = bytes.withUnsafeBytes { write(list, $0.baseAddress, $0.count) }
-            if count < 0, errno == EINTR { continue }
-            guard count > 0 else { break }
-            bytes = bytes.dropFirst(count)
-        }
-        let isWritten = bytes.isEmpty && fsync(list) == 0
+        let isWritten = Array(text.utf8).withUnsafeBytes { FileBytes.write($0, to: list) } == 0 && fsync(list) == 0
         Glibc.close(list)
         guard isWritten, renameat(descriptor, temporary, descriptor, Self.listName) == 0 else {
             unlinkat(descriptor, temporary, 0)
@@ -110,13 +104,7 @@ extension DecodedFiles {
         var status = stat()
         guard fstat(list, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_size <= Self.maxListBytes else { return [:] }
         var bytes = [UInt8](repeating: 0, count: Int(status.st_size))
-        var filled = 0
-        while filled < bytes.count {
-            let count = bytes.withUnsafeMutableBytes { pread(list, $0.baseAddress! + filled, $0.count - filled, off_t(filled)) }
-            if count < 0, errno == EINTR { continue }
-            guard count > 0 else { return [:] }
-            filled += count
-        }
+        guard bytes.withUnsafeMutableBytes({ FileBytes.read(into: $0, from: list) }) == bytes.count else { return [:] }
         let lines = bytes.split(separator: UInt8(ascii: "\n")).map { String(decoding: $0, as: UTF8.self) }
         // Without its last line it was not written to the end.
         guard lines.last == "end" else { return [:] }

@@ -2,6 +2,7 @@ internal import BlockingThreads
 internal import Flist
 internal import FuseProtocol
 internal import Glibc
+internal import LocalFiles
 internal import Synchronization
 
 extension MountSession {
@@ -110,29 +111,20 @@ extension MountSession {
             bytes.withUnsafeBytes { _ = device.send(reply, [$0]) }
         case .file(let file, let offset, let length):
             buffers.with { buffer in
-                guard length <= buffer.count, let start = off_t(exactly: offset),
-                    Self.fill(buffer, length, from: file.descriptor, at: start)
-                else {
+                let start = Int64(clamping: offset)
+                let part = UnsafeMutableRawBufferPointer(rebasing: buffer.prefix(length))
+                // What is missing is never taken for zeros.
+                let count = FileBytes.read(into: part, from: file.descriptor, at: start)
+                guard count == length else {
                     counters.withLock { $0.failedReads += 1 }
-                    complain("decoded content cannot be read back: \(String(cString: strerror(errno)))")
+                    let reason = count < 0 ? String(cString: strerror(Int32(-count))) : "it ends after \(count) of \(length) bytes"
+                    complain("decoded content cannot be read back: \(reason)")
                     return fail(unique, device, EIO)
                 }
                 reply.finish(unique: unique, following: length)
                 counters.withLock { $0.readBytes += length }
-                device.send(reply, [UnsafeRawBufferPointer(rebasing: buffer[..<length])])
+                device.send(reply, [UnsafeRawBufferPointer(part)])
             }
         }
-    }
-
-    /// All of the bytes, or `false`: what is missing is never taken for zeros.
-    private static func fill(_ buffer: UnsafeMutableRawBufferPointer, _ length: Int, from file: Int32, at start: off_t) -> Bool {
-        var done = 0
-        while done < length {
-            let count = pread(file, buffer.baseAddress! + done, length - done, start + off_t(done))
-            if count < 0, errno == EINTR { continue }
-            guard count > 0 else { return false }
-            done += count
-        }
-        return true
     }
 }

@@ -2,6 +2,7 @@ internal import BlockingThreads
 public import ChunkModel
 internal import Flist
 internal import Glibc
+internal import LocalFiles
 internal import Synchronization
 
 /// A directory of chunks: `path/XX/HEX`, and when reading also `path/HEX` (FORMATS.md §1.5).
@@ -103,31 +104,19 @@ public final class DirStore: BlockingChunkSink {
     }
 }
 
-/// Whole reads and writes, whatever signals and short counts come between.
-enum FileBytes {
+extension FileBytes {
     /// - Returns: bytes read; fewer than `count` only at the end of the file.
     static func read(_ file: Int32, into target: UnsafeMutableRawPointer, count: Int, at offset: Int, what: @autoclosure () -> String)
         throws
         -> Int
     {
-        var done = 0
-        while done < count {
-            let n = pread(file, target + done, count - done, off_t(offset + done))
-            if n < 0, errno == EINTR { continue }
-            guard n >= 0 else { throw ToolError.system(what()) }
-            if n == 0 { break }
-            done += n
-        }
-        return done
+        let got = read(into: UnsafeMutableRawBufferPointer(start: target, count: count), from: file, at: Int64(offset))
+        guard got >= 0 else { throw ToolError.system(what(), code: Int32(-got)) }
+        return got
     }
 
     static func write(_ bytes: UnsafeRawBufferPointer, to file: Int32, at offset: Int, what: @autoclosure () -> String) throws {
-        var done = 0
-        while done < bytes.count {
-            let n = pwrite(file, bytes.baseAddress! + done, bytes.count - done, off_t(offset + done))
-            if n < 0, errno == EINTR { continue }
-            guard n > 0 else { throw ToolError.system(what()) }
-            done += n
-        }
+        let code = write(bytes, to: file, at: Int64(offset))
+        guard code == 0 else { throw ToolError.system(what(), code: code) }
     }
 }

@@ -2,6 +2,7 @@ internal import CLinux
 internal import ChunkModel
 internal import Flist
 internal import Glibc
+internal import LocalFiles
 
 /// A regular file that is being written, under a temporary name beside its own; removed when it goes without having been completed.
 final class ExtractFile: @unchecked Sendable {

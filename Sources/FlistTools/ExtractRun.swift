@@ -3,6 +3,7 @@ internal import BlockingThreads
 internal import ChunkModel
 internal import Flist
 internal import Glibc
+internal import LocalFiles
 internal import Synchronization
 
 /// The part of an extraction that its tasks share.

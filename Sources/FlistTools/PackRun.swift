@@ -1,6 +1,7 @@
 internal import ChunkModel
 internal import Flist
 internal import Glibc
+internal import LocalFiles
 
 /// One run of `FlistPacker`: reads the tree, and gives rows and blocks to the session.
 final class PackRun {

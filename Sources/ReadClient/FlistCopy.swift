@@ -1,42 +1,32 @@
 internal import Flist
 internal import Glibc
+internal import LocalFiles
 
 /// A copy of an flist's tables, for a user who may not open the daemon's file. Gone with this object: what reads it has opened it by then.
 final class FlistCopy {
     static let pieceBytes = 1 << 20
-    let path: String
+    private let file: TemporaryFile
+    var path: String { file.path }
 
     init(of source: Int32) throws(FlistError) {
-        let directory = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
-        var template = Array((directory + "/chunkmesh-XXXXXX").utf8CString)
-        let descriptor = mkstemp(&template)
-        guard descriptor >= 0 else {
-            throw FlistError(.unreadable, "no temporary file can be made in \(directory): \(String(cString: strerror(errno)))")
-        }
-        defer { close(descriptor) }
-        _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
-        path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        do throws(TemporaryFileError) { file = try TemporaryFile() } catch { throw FlistError(.unreadable, error.description) }
+        let copy = open(file.path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW)
+        guard copy >= 0 else { throw Self.failed(errno) }
+        defer { close(copy) }
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.pieceBytes, alignment: 4096)
         defer { buffer.deallocate() }
-        var offset: off_t = 0
+        var offset: Int64 = 0
         while true {
-            let count = pread(source, buffer.baseAddress, buffer.count, offset)
-            if count < 0, errno == EINTR { continue }
+            let count = FileBytes.read(into: buffer, from: source, at: offset)
+            guard count >= 0 else { throw Self.failed(Int32(-count)) }
             if count == 0 { return }
-            var done = 0
-            while done < count {
-                let written = write(descriptor, buffer.baseAddress! + done, count - done)
-                if written < 0, errno == EINTR { continue }
-                guard written > 0 else { break }
-                done += written
-            }
-            guard count > 0, done == count else {
-                unlink(path)
-                throw FlistError(.unreadable, "the flist cannot be copied to \(directory): \(String(cString: strerror(errno)))")
-            }
-            offset += off_t(count)
+            let code = FileBytes.write(UnsafeRawBufferPointer(rebasing: buffer[..<count]), to: copy, at: offset)
+            guard code == 0 else { throw Self.failed(code) }
+            offset += Int64(count)
         }
     }
 
-    deinit { unlink(path) }
+    private static func failed(_ code: Int32) -> FlistError {
+        FlistError(.unreadable, "the flist cannot be copied to \(TemporaryFile.directory): \(String(cString: strerror(code)))")
+    }
 }

@@ -1,4 +1,5 @@
 internal import Glibc
+internal import LocalFiles
 
 /// The decoded bytes of a file, by a descriptor that the daemon passed. What was said to be ready stays ready, also when the daemon has gone; other places
 /// read as zeros, and are never to be looked at. The descriptor is closed, and the daemon told so, with the last reference.
@@ -32,15 +33,11 @@ public final class RemoteContent: Sendable {
     /// - Returns: bytes copied: all of `target`, fewer at the end of the file only.
     /// - Throws: `ReadClientError` when the disk fails.
     public func read(at offset: UInt64, into target: UnsafeMutableRawBufferPointer) throws(ReadClientError) -> Int {
-        guard let start = off_t(exactly: offset) else { return 0 }
-        var done = 0
-        while done < target.count {
-            let count = pread(descriptor, target.baseAddress! + done, target.count - done, start + off_t(done))
-            if count < 0, errno == EINTR { continue }
-            guard count >= 0 else { throw ReadClientError(.broken, "the decoded file cannot be read: \(String(cString: strerror(errno)))") }
-            if count == 0 { break }
-            done += count
+        guard let start = Int64(exactly: offset) else { return 0 }
+        let count = FileBytes.read(into: target, from: descriptor, at: start)
+        guard count >= 0 else {
+            throw ReadClientError(.broken, "the decoded file cannot be read: \(String(cString: strerror(Int32(-count))))")
         }
-        return done
+        return count
     }
 }

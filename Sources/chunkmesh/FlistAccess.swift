@@ -5,6 +5,7 @@ import Flist
 import FlistTools
 import Glibc
 import LegacyFlist
+import LocalFiles
 import UpstreamStores
 
 /// An flist at hand, with the source of its chunks: the daemon where one answers, else the flist's own routes or `--store`.
@@ -45,7 +46,7 @@ struct FlistAccess {
         let urls = try stores.map { $0.contains("://") ? $0 : try DirStore.url(path: $0) }
         let routes = urls.isEmpty ? flist.routes : urls.map { Route(url: $0) }
         if DirStoreSource.covers(routes) { return DirStoreSource(routes: routes) }
-        return try UpstreamSource(flist, stores: stores, opener: opener)
+        return RoutedChunks(flist.routes, stores: urls, opener: opener)
     }
 
     /// A local file in either format; what is made of a legacy one is gone when the command ends, however it ends.
@@ -100,48 +101,7 @@ struct DaemonSource: ChunkSource {
     }
 }
 
-/// Chunks from the flist's routes, or from stores in their place.
-struct UpstreamSource: ChunkSource {
-    let upstream: RoutedUpstream
-    let threads = BlockingThreads()
-    let pool = ChunkBufferPool()
-
-    init(_ flist: FlistFile, stores: [String], opener: StoreOpener) throws {
-        let urls = try stores.map { $0.contains("://") ? $0 : try DirStore.url(path: $0) }
-        upstream = RoutedUpstream(routes: flist.routes, operatorURLs: urls, override: !urls.isEmpty, opener: opener)
-    }
-
-    func chunk(_ id: ChunkID, priority: FetchPriority) async throws -> Chunk? {
-        do throws(UpstreamError) {
-            return try await upstream.chunk(id, priority: priority, pool: pool) { [threads] buffer, id in
-                await threads.run { Chunk(verifying: buffer, as: id) }
-            }
-        } catch {
-            if case .missing = error { return nil }
-            throw error
-        }
-    }
-}
-
-/// A file that goes with its last reference.
-final class TemporaryFile {
-    let path: String
-
-    static var directory: String { getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp" }
-
-    init() throws {
-        let directory = Self.directory
-        var template = Array((directory + "/chunkmesh-XXXXXX").utf8CString)
-        let descriptor = mkstemp(&template)
-        guard descriptor >= 0 else {
-            throw ControlError.broken("no temporary file can be made in \(directory): \(String(cString: strerror(errno)))")
-        }
-        close(descriptor)
-        path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-    }
-
-    deinit { unlink(path) }
-
+extension TemporaryFile {
     func fill(from client: ControlClient, _ resource: String) throws {
         let descriptor = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC)
         guard descriptor >= 0 else { throw ControlError.broken("\(path): \(String(cString: strerror(errno)))") }

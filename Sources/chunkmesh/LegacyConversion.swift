@@ -6,6 +6,7 @@ import Flist
 import FlistTools
 import Glibc
 import LegacyFlist
+import LocalFiles
 import Synchronization
 
 /// `flist convert` of a legacy flist: its rows as they are, or its blocks coded anew.

@@ -5,6 +5,7 @@ import FlistMount
 import FlistTools
 import Glibc
 import LegacyFlist
+import LocalFiles
 import ReadAPI
 import ReadClient
 import UpstreamStores
@@ -53,8 +54,8 @@ struct OpenedFlist {
                 let opener = StoreOpener(
                     curl: curl, credentials: try UpstreamCredentials.load(file: file), named: options.stores, limits: UpstreamLimits())
                 let local = try await LocalFlist.file(name, curl: curl, opener: opener)
-                defer { local.discard() }
-                let flist = try FlistFormat.open(path: local.path, scratch: LocalFlist.scratch)
+                defer { withExtendedLifetime(local) {} }
+                let flist = try FlistFormat.open(path: local.path, scratch: TemporaryFile.directory)
                 let source = try source(flist, options.stores, opener)
                 let threads = BlockingThreads()
                 let reader = FlistReader(
@@ -88,58 +89,25 @@ struct OpenedFlist {
         let urls = try stores.map { $0.contains("://") ? $0 : try DirStore.url(path: $0) }
         let routes = urls.isEmpty ? flist.routes : urls.map { Route(url: $0) }
         if DirStoreSource.covers(routes) { return DirStoreSource(routes: routes) }
-        return StoreSource(RoutedUpstream(routes: flist.routes, operatorURLs: urls, override: !urls.isEmpty, opener: opener))
+        return RoutedChunks(flist.routes, stores: urls, opener: opener)
     }
 }
 
-/// Chunks from the flist's routes, or from stores in their place.
-private struct StoreSource: ChunkSource {
-    let upstream: RoutedUpstream
-    let threads = BlockingThreads()
-    let pool = ChunkBufferPool()
-
-    init(_ upstream: RoutedUpstream) { self.upstream = upstream }
-
-    func chunk(_ id: ChunkID, priority: FetchPriority) async throws -> Chunk? {
-        do throws(UpstreamError) {
-            return try await upstream.chunk(id, priority: priority, pool: pool) { [threads] buffer, id in
-                await threads.run { Chunk(verifying: buffer, as: id) }
-            }
-        } catch {
-            if case .missing = error { return nil }
-            throw error
-        }
-    }
-}
-
-/// The flist's file: the one that is named, or what was fetched from a URL.
+/// The flist's file: the one that is named, or what was fetched from a URL. Once it is open it needs no name.
 struct LocalFlist {
     let path: String
-    private let isTemporary: Bool
-
-    static var scratch: String { getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp" }
+    private let temporary: TemporaryFile?
 
     static func file(_ name: String, curl: CurlMulti, opener: StoreOpener) async throws -> LocalFlist {
         guard name.hasPrefix("http://") || name.hasPrefix("https://") else {
             guard access(name, R_OK) == 0 else {
                 throw MountError(.failed, "\(FlistPath.quoted(Array(name.utf8))): \(String(cString: strerror(errno)))")
             }
-            return LocalFlist(path: name, isTemporary: false)
+            return LocalFlist(path: name, temporary: nil)
         }
-        var template = Array((scratch + "/chunkmesh-XXXXXX").utf8CString)
-        let descriptor = mkstemp(&template)
-        guard descriptor >= 0 else { throw MountError(.system, "\(scratch): \(String(cString: strerror(errno)))") }
-        close(descriptor)
-        let file = LocalFlist(path: String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self), isTemporary: true)
-        do {
-            _ = try await FlistDownload(curl: curl, opener: opener).fetch(name, to: file.path)
-            return file
-        } catch {
-            file.discard()
-            throw error
-        }
+        let file: TemporaryFile
+        do throws(TemporaryFileError) { file = try TemporaryFile() } catch { throw MountError(.system, error.description) }
+        _ = try await FlistDownload(curl: curl, opener: opener).fetch(name, to: file.path)
+        return LocalFlist(path: file.path, temporary: file)
     }
-
-    /// Once it is open it needs no name.
-    func discard() { if isTemporary { unlink(path) } }
 }

@@ -1,6 +1,7 @@
 internal import Archives
 internal import Flist
 internal import Glibc
+internal import LocalFiles
 
 /// Bounds on what is read of a foreign image; more is an error that says which bound it was.
 public struct ImageLimits: Sendable {

@@ -3,6 +3,7 @@ import BlockingThreads
 import ControlClient
 import ControlModel
 import Flist
+import LocalFiles
 import Minisign
 import UpstreamStores
 
