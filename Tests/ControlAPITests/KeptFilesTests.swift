@@ -70,10 +70,21 @@ import Testing
         let socket = NSTemporaryDirectory() + "api-\(UUID().uuidString.prefix(8)).sock"
         let api = ControlAPI(node: node, socket: socket, listen: ("127.0.0.1", Int(port)), logger: logger)
         let running = Task { try await api.run() }
-        for _ in 0..<500 where (try? Client(port)) == nil { try await Task.sleep(for: .milliseconds(10)) }
+        await listens(port)
         try await body(port, node)
         running.cancel()
         try? await running.value
+    }
+
+    /// A connection that was answered: one that is being accepted must not meet the end of the server.
+    private func listens(_ port: UInt16) async {
+        for _ in 0..<500 {
+            if let client = try? Client(port) {
+                client.say("GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                if await client.answer() != nil { return }
+            }
+            try? await Task.sleep(for: .milliseconds(10))
+        }
     }
 
     private func get(_ path: String, _ headers: String = "", host: String = "127.0.0.1") -> String {
@@ -176,7 +187,7 @@ import Testing
         let socket = NSTemporaryDirectory() + "api-\(UUID().uuidString.prefix(8)).sock"
         let api = ControlAPI(node: ScriptedNode(), socket: socket, listen: ("127.0.0.1", Int(port)), logger: logger)
         let running = Task { try await api.run() }
-        for _ in 0..<500 where (try? Client(port)) == nil { try await Task.sleep(for: .milliseconds(10)) }
+        await listens(port)
         let client = try Client(port, receiveBytes: 4096)
         // More than the kernel takes at once.
         var asked = 0
