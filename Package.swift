@@ -66,7 +66,7 @@ let package = Package(
         .target(name: "Minisign", dependencies: ["CSodium", "ChunkModel"], swiftSettings: settings),
         .target(name: "SQLiteFile", dependencies: ["CSQLite"], swiftSettings: settings),
         .target(name: "BlockingThreads", swiftSettings: settings),
-        .target(name: "LocalFiles", swiftSettings: settings),
+        .target(name: "LocalFiles", dependencies: ["CLinux"], swiftSettings: settings),
         .target(name: "Archives", dependencies: ["CArchive", "CZlib", "CZstd"], swiftSettings: settings),
 
         // Pure: no I/O, no clock.
@@ -137,8 +137,10 @@ let package = Package(
             name: "MeshNode",
             dependencies: [
                 "BlockCodec", "BlockingThreads", "CarryFile", "ChunkModel", "ChunkStore", "ControlModel", "DecodedFiles", "FetchPlanner",
-                "Flist", "Gossip", "GossipTransport", "LegacyFlist", "LineBudget", "MeshKeys", "Minisign", "NodeConfiguration",
-                "PeerExchange", "PeerProtocol", "ReadAPI", "ReadProtocol", "ReadServer", "SQLiteFile", "UpstreamStores", lifecycle, log,
+                "Flist", "Gossip", "GossipTransport", "LegacyFlist", "LineBudget", "LocalFiles", "MeshKeys", "Minisign",
+                "NodeConfiguration", "PeerExchange", "PeerProtocol", "ReadAPI", "ReadProtocol", "ReadServer", "SQLiteFile",
+                "UpstreamStores",
+                lifecycle, log,
             ], swiftSettings: besideNIO),
 
         // Programs.

@@ -62,7 +62,7 @@ public struct ControlAPI: Service {
         var quiet = logger
         quiet.logLevel = max(logger.logLevel, .warning)
         let application = Application(
-            router: ControlRoutes.router(for: node, isLocal: isLocal),
+            router: ControlRoutes.router(for: node, isLocal: isLocal), server: HTTPServerBuilder { FileSendingChannel($0, node: node) },
             configuration: .init(
                 address: address, serverName: nil,
                 availableConnectionsDelegate: MaximumAvailableConnections(Self.mostConnections, logger: quiet)),
