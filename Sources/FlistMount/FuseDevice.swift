@@ -15,12 +15,14 @@ final class FuseDevice: Sendable {
     init(owning descriptor: Int32) { self.descriptor = descriptor }
     deinit { close(descriptor) }
 
-    static func open() throws(MountError) -> FuseDevice {
+    static func open() throws(MountError) -> FuseDevice { FuseDevice(owning: try openDescriptor()) }
+
+    static func openDescriptor() throws(MountError) -> Int32 {
         let descriptor = Glibc.open("/dev/fuse", O_RDWR | O_CLOEXEC)
         guard descriptor >= 0 else {
             throw MountError(.system, "/dev/fuse: \(String(cString: strerror(errno))); is the fuse module there, and is its use allowed?")
         }
-        return FuseDevice(owning: descriptor)
+        return descriptor
     }
 
     /// Another descriptor of the same connection, with requests of its own; `nil` where the kernel grants none.

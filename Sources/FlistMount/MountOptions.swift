@@ -28,6 +28,8 @@ public struct MountOptions: Sendable, Equatable {
     public var isWritable = false
     /// Whole files are handed to the kernel where it takes them.
     public var passthrough = true
+    /// Another process keeps the connection to the kernel, and starts a new helper when this one is killed.
+    public var hold = false
     public var noSetID = false
     public var noDevices = false
     public var noExec = false
@@ -50,6 +52,8 @@ public struct MountOptions: Sendable, Equatable {
             case ("overlay", nil): wantsOverlay = true
             case ("allow_other", nil): allowOther = true
             case ("prefetch", nil): prefetch = true
+            case ("hold", nil): hold = true
+            case ("nohold", nil): hold = false
             case ("passthrough", nil): passthrough = true
             case ("nopassthrough", nil): passthrough = false
             case ("suid", nil): noSetID = false

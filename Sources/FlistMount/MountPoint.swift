@@ -39,13 +39,19 @@ public enum MountPoint {
 
     /// Mounts the flist that `source` names at `directory`, read-only: by mount(2) as root, else by fusermount3.
     ///
+    /// - Parameter held: a connection that stands already, by root.
     /// - Returns: the descriptor of the connection, for `MountSession`.
-    public static func mount(source: String, at directory: String, _ options: MountOptions) throws(MountError) -> Int32 {
-        geteuid() == 0 ? try mountAsRoot(source, directory, options) : try Fusermount.mount(source: source, at: directory, options)
+    public static func mount(
+        source: String, at directory: String, _ options: MountOptions, held: HeldConnection? = nil
+    ) throws(MountError) -> Int32 {
+        if let held { return try mountAsRoot(source, directory, options, FuseDevice(owning: held.descriptor())) }
+        guard geteuid() == 0 else { return try Fusermount.mount(source: source, at: directory, options) }
+        return try mountAsRoot(source, directory, options, FuseDevice.open())
     }
 
-    private static func mountAsRoot(_ source: String, _ directory: String, _ options: MountOptions) throws(MountError) -> Int32 {
-        let device = try FuseDevice.open()
+    private static func mountAsRoot(
+        _ source: String, _ directory: String, _ options: MountOptions, _ device: FuseDevice
+    ) throws(MountError) -> Int32 {
         var flags = readOnly
         if options.noSetID { flags |= noSetID }
         if options.noDevices { flags |= noDevices }

@@ -14,7 +14,7 @@ extension MountSession {
         guard tellsOpens else { return ENOSYS }
         counters.withLock { $0.opens += 1 }
         let (node, waiter) = (request.node, OpenWaiter(unique: request.unique, device: device))
-        switch opens.withLock({ $0.open(node, waiter) }) {
+        switch changeOpens(node, { $0.open(node, waiter) }) {
         case .wait: break
         case .cached: opened(waiter, node, nil)
         case .passthrough(let backing): opened(waiter, node, backing)
@@ -43,7 +43,7 @@ extension MountSession {
     }
 
     private func decided(_ first: OpenWaiter, _ node: UInt64, backing: Int32?) {
-        let waiters = opens.withLock { $0.decided(node, backing: backing) }
+        let waiters = changeOpens(node) { $0.decided(node, backing: backing) }
         for waiter in [first] + waiters { opened(waiter, node, backing) }
     }
 
@@ -57,7 +57,16 @@ extension MountSession {
     }
 
     func released(_ node: UInt64, _ device: FuseDevice) {
-        if let backing = opens.withLock({ $0.released(node) }) { device.closeBacking(backing) }
+        if let backing = changeOpens(node, { $0.released(node) }) { device.closeBacking(backing) }
+    }
+
+    private func changeOpens<R: Sendable>(_ node: UInt64, _ change: (inout OpenTable<OpenWaiter>) -> R) -> R {
+        opens.withLock { table in
+            let result = change(&table)
+            // Before the kernel is answered: who takes over after this process knows what the kernel knows.
+            held?.note(node, table.state(of: node))
+            return result
+        }
     }
 
     /// READ: at once where the content is at hand, else in a task.

@@ -1,7 +1,7 @@
 internal import BlockingThreads
 internal import CLinux
 internal import Flist
-internal import FuseProtocol
+public import FuseProtocol
 internal import Glibc
 internal import Synchronization
 
@@ -30,6 +30,7 @@ public final class MountSession: Sendable {
     let counters = Mutex(MountCounts())
     private let device: FuseDevice
     private let wantsPassthrough: Bool
+    let held: HeldConnection?
     private let log: @Sendable (String) -> Void
     /// What was agreed with the kernel, and whether it takes files.
     private let agreed = Mutex<(negotiation: FuseNegotiation?, takesFiles: Bool)>((nil, false))
@@ -46,12 +47,13 @@ public final class MountSession: Sendable {
     ///   - descriptor: of `/dev/fuse`, mounted or about to be; the session owns it.
     ///   - timeout: for which a reader waits for content; then he gets EIO.
     ///   - passthrough: whether whole files are handed to the kernel.
+    ///   - held: what another process keeps in case that this one is killed.
     public init(
         descriptor: Int32, tree: FlistTree, content: any MountContent, timeout: Duration, passthrough: Bool,
-        log: @escaping @Sendable (String) -> Void
+        held: HeldConnection? = nil, log: @escaping @Sendable (String) -> Void
     ) {
         device = FuseDevice(owning: descriptor)
-        (self.tree, self.content, self.timeout, self.log) = (tree, content, timeout, log)
+        (self.tree, self.content, self.timeout, self.held, self.log) = (tree, content, timeout, held, log)
         wantsPassthrough = passthrough && content.hasWholeFiles
         copying = BlockingThreads(count: 2)
         ending = Ending()
@@ -91,6 +93,10 @@ public final class MountSession: Sendable {
                 negotiation.encode(maxReadAhead: 0, into: &reply)
                 reply.finish(unique: request.unique)
                 device.send(reply)
+            case .agreed where held != nil && !negotiation.flags.contains(.resend):
+                reply.finish(unique: request.unique, error: EPROTO)
+                device.send(reply)
+                throw MountError(.system, "hold needs Linux 6.9 or newer")
             case .agreed:
                 negotiation.encode(maxReadAhead: max(start.maxReadAhead, UInt32(Self.maxReadBytes)), into: &reply)
                 reply.finish(unique: request.unique)
@@ -107,7 +113,18 @@ public final class MountSession: Sendable {
             .maxPages, .cacheSymlinks, .noOpendirSupport,
         ]
         if wantsPassthrough { flags.insert(.passthrough) }
+        if held != nil { flags.insert(.resend) }
         return flags
+    }
+
+    /// What was agreed on; `nil` before.
+    public var agreement: FuseNegotiation? { agreed.withLock { $0.negotiation } }
+
+    /// Goes on where another process has ended: in place of the handshake. What that one had read and not answered comes again.
+    public func resume(_ state: HeldState) {
+        agreed.withLock { $0 = (state.negotiation, state.negotiation.hasPassthrough) }
+        opens.withLock { $0 = OpenTable(held?.opens() ?? [:]) }
+        device.send(.resend)
     }
 
     /// Whether OPEN and RELEASE are told at all: where no file can be handed to the kernel, they serve nothing.
@@ -128,7 +145,8 @@ public final class MountSession: Sendable {
     public func start() throws(MountError) {
         var started = 0
         for number in 0..<Self.threadCount {
-            guard let own = number == 0 ? device : device.clone() else { break }
+            // What is read from a descriptor of this process alone would be lost with it.
+            guard let own = number == 0 || held != nil ? device : device.clone() else { break }
             ending.enter()
             if BlockingThreads.startThread({ [self] in serve(own) }) { started += 1 } else { ending.leave() }
         }

@@ -1,3 +1,10 @@
+/// How a file is open, and how often.
+struct OpenState: Sendable, Equatable {
+    /// The kernel's id of the whole file; `nil`: by way of the page cache.
+    var backing: Int32?
+    var count: Int
+}
+
 /// Which files are open, and how: cached and passthrough opens of one inode must not coexist, and a file that the kernel reads itself keeps
 /// one backing id until it is released for the last time.
 ///
@@ -21,6 +28,24 @@ struct OpenTable<Waiter: Sendable>: Sendable {
     private var states: [UInt64: State] = [:]
 
     var count: Int { states.count }
+
+    init() {}
+
+    /// - Parameter opens: what another process had open on the same connection.
+    init(_ opens: [UInt64: OpenState]) {
+        states = opens.mapValues { open in
+            open.backing.map { .passthrough($0, opens: open.count) } ?? .cached(opens: open.count)
+        }
+    }
+
+    /// How `node` is open; `nil` when it is not, or not decided.
+    func state(of node: UInt64) -> OpenState? {
+        switch states[node] {
+        case .cached(let opens)?: OpenState(backing: nil, count: opens)
+        case .passthrough(let backing, let opens)?: OpenState(backing: backing, count: opens)
+        case .deciding?, nil: nil
+        }
+    }
 
     mutating func open(_ node: UInt64, _ waiter: @autoclosure () -> Waiter) -> Step {
         switch states[node] {

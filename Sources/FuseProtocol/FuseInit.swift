@@ -25,6 +25,9 @@ public struct FuseInitFlags: OptionSet, Sendable, Hashable {
     /// Files may be handed to the kernel (7.40).
     public static let passthrough = FuseInitFlags(rawValue: 1 << 37)
 
+    /// What was read and not answered can be asked for again, by another reader of the connection (7.40, Linux 6.9).
+    public static let resend = FuseInitFlags(rawValue: 1 << 39)
+
     var lowWord: UInt32 { UInt32(truncatingIfNeeded: rawValue) }
     var highWord: UInt32 { UInt32(truncatingIfNeeded: rawValue >> 32) }
 }
@@ -87,6 +90,9 @@ public struct FuseNegotiation: Sendable, Equatable {
             flags = common.contains(.extended) ? common : FuseInitFlags(rawValue: common.rawValue & 0xffff_ffff)
         }
     }
+
+    /// What was agreed on earlier, by another process that served the same connection.
+    public init(agreed flags: FuseInitFlags, minor: UInt32) { (outcome, self.flags, self.minor) = (.agreed, flags, minor) }
 
     /// The answer's body.
     public func encode(maxReadAhead: UInt32, into reply: inout FuseReply) {

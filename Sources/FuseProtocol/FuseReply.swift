@@ -34,6 +34,14 @@ public struct FuseReply: Sendable {
         put(UInt32(truncatingIfNeeded: unique >> 32), at: 12)
     }
 
+    /// No answer, but a message of this end's own (FUSE_NOTIFY_RESEND): the kernel shall send once more what was read and not answered.
+    public static var resend: FuseReply {
+        var notice = FuseReply(room: 0)
+        notice.put(UInt32(headerBytes), at: 0)
+        notice.put(7, at: 4)
+        return notice
+    }
+
     private mutating func put(_ value: UInt32, at offset: Int) {
         unsafe bytes.withUnsafeMutableBytes { unsafe $0.storeBytes(of: value, toByteOffset: offset, as: UInt32.self) }
     }

@@ -4,7 +4,13 @@ import Glibc
 /// Starts the helper as a process of its own, and waits until its mount works.
 enum Background {
     /// The helper's descriptor for its report.
-    private static let report: Int32 = 3
+    static let report: Int32 = 3
+
+    /// The command line as the one who mounts gave it.
+    static func withoutReadiness(_ words: [String]) -> [String] {
+        guard let place = words.firstIndex(of: "--readiness-fd") else { return words }
+        return Array(words[..<place] + words[(place + 2)...])
+    }
 
     /// - Parameters:
     ///   - words: the arguments of this program.
@@ -14,20 +20,15 @@ enum Background {
         var pipe: [Int32] = [-1, -1]
         guard Glibc.pipe(&pipe) == 0 else { throw MountError(.system, String(cString: strerror(errno))) }
         for end in pipe { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
-        var files = posix_spawn_file_actions_t()
-        posix_spawn_file_actions_init(&files)
-        // The pipe may have number 3 itself, and would be closed then.
-        let high = fcntl(pipe[1], F_DUPFD_CLOEXEC, 10)
-        posix_spawn_file_actions_adddup2(&files, high, report)
-        posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0)
-        posix_spawn_file_actions_addopen(&files, 1, "/dev/null", O_WRONLY, 0)
-        posix_spawn_file_actions_addopen(&files, 2, "/dev/null", O_WRONLY, 0)
-        let argv = (["mount.flist", "--readiness-fd", "\(report)"] + words).map { strdup($0) } + [nil]
-        var pid: pid_t = 0
-        let code = posix_spawn(&pid, "/proc/self/exe", &files, nil, argv, environ)
+        let pid: pid_t
+        do throws(MountError) {
+            pid = try OwnProcess.start(
+                ["--readiness-fd", "\(report)"] + words, descriptors: [report: pipe[1]], isSilent: true)
+        } catch {
+            for end in pipe { close(end) }
+            throw error
+        }
         close(pipe[1])
-        close(high)
-        guard code == 0 else { throw MountError(.system, "the helper cannot be started: \(String(cString: strerror(code)))") }
         return try outcome(pipe[0], pid)
     }
 

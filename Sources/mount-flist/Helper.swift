@@ -13,7 +13,7 @@ final class Helper: Sendable {
 
     init(_ arguments: MountArguments, directory: String) {
         (self.arguments, self.directory) = (arguments, directory)
-        log = HelperLog(toTerminal: arguments.readiness == nil)
+        log = HelperLog(toTerminal: arguments.foreground)
     }
 
     /// Returns when the mount is gone.
@@ -30,12 +30,16 @@ final class Helper: Sendable {
         let options = arguments.options
         let opened = try OpenedFlist.open(arguments.source, options, log)
         let tree = FlistTree(flist: opened.flist, uid: options.uid, gid: options.gid)
+        let held = arguments.held
+        func session(_ descriptor: Int32) -> MountSession {
+            MountSession(
+                descriptor: descriptor, tree: tree, content: opened.content, timeout: .seconds(options.timeout),
+                passthrough: options.passthrough, held: held
+            ) { [log] in log.line($0) }
+        }
+        if let held, let state = held.established { return try takeOver(session(held.descriptor()), state, opened) }
         let overlay = try options.overlay.map { overlay throws(MountError) in try OverlayPlace(overlay, opened, directory) }
-        let descriptor = try MountPoint.mount(source: arguments.source, at: directory, options)
-        let session = MountSession(
-            descriptor: descriptor, tree: tree, content: opened.content, timeout: .seconds(options.timeout),
-            passthrough: options.passthrough
-        ) { [log] in log.line($0) }
+        let session = session(try MountPoint.mount(source: arguments.source, at: directory, options, held: held))
         var device: String?
         do {
             try session.handshake()
@@ -49,6 +53,9 @@ final class Helper: Sendable {
         }
         let mounted = Mounted(
             directory: directory, device: device, overlay: overlay == nil ? nil : MountTable.current().top(at: directory)?.device)
+        if let agreement = session.agreement {
+            held?.establish(HeldState(negotiation: agreement, device: device, overlay: mounted.overlay, identity: opened.identity))
+        }
         Background.tell(arguments.readiness, nil)
         if arguments.isVerbose, arguments.readiness == nil { log.line("\(arguments.source) is mounted at \(directory)") }
         if options.prefetch {
@@ -57,6 +64,17 @@ final class Helper: Sendable {
             }
         }
         wait(session, mounted)
+        log.line("\(directory): \(session.counts)")
+    }
+
+    /// Serves the mount of a helper that was killed.
+    private func takeOver(_ session: MountSession, _ state: HeldState, _ opened: OpenedFlist) throws(MountError) {
+        guard state.identity == opened.identity else {
+            throw MountError(.failed, "\(arguments.source) is another flist now than the one that is mounted at \(directory)")
+        }
+        session.resume(state)
+        try session.start()
+        wait(session, Mounted(directory: directory, device: state.device, overlay: state.overlay))
         log.line("\(directory): \(session.counts)")
     }
 

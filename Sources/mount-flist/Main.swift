@@ -16,11 +16,15 @@ enum Main {
                 print(MountArguments.usage)
                 exit(0)
             }
-            let directory = try MountPoint.directory(arguments.directory)
+            // Who takes over a mount must not look there: it waits for him.
+            let directory = arguments.held == nil ? try MountPoint.directory(arguments.directory) : arguments.directory
             if arguments.isFake { exit(0) }
             // A session of its own: no terminal, and no signals meant for the one who mounts.
-            if arguments.readiness != nil { setsid() }
-            if arguments.foreground || arguments.readiness != nil {
+            if arguments.readiness != nil, arguments.held == nil { setsid() }
+            if arguments.foreground || arguments.readiness != nil || arguments.held != nil {
+                if arguments.options.hold, arguments.held == nil {
+                    exit(try Holder(arguments: arguments, directory: directory, words: Array(CommandLine.arguments.dropFirst())).run())
+                }
                 try Helper(arguments, directory: directory).run()
                 exit(0)
             }

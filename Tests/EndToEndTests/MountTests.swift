@@ -26,7 +26,7 @@ private let mountsArePossible = geteuid() == 0 && access("/dev/fuse", R_OK | W_O
             within: limit, place)
     }
 
-    private func expect(_ bench: Bench, _ text: String, within limit: Duration = .seconds(60), _ place: SourceLocation = #_sourceLocation)
+    func expect(_ bench: Bench, _ text: String, within limit: Duration = .seconds(60), _ place: SourceLocation = #_sourceLocation)
         async throws
     {
         let outcome = try await Self.script(bench, text, within: limit, place)
@@ -202,7 +202,7 @@ private let mountsArePossible = geteuid() == 0 && access("/dev/fuse", R_OK | W_O
     }
 
     /// A daemon of the script's own: `daemon` starts one and waits for it, $api is its socket, $pid its process.
-    private static let daemon = """
+    static let daemon = """
         api=$dir/n/api.sock
         printf 'node: {name: n1}\\nmesh: {listen: "127.0.0.1:%s", multicast: false}\\n' $port > $dir/n.yaml
         printf 'cache: {dir: "%s", minFree: "0%%"}\\napi: {listen: "127.0.0.1:%s"}\\n' $dir/n $((port + 1)) >> $dir/n.yaml

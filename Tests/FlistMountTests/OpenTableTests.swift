@@ -1,3 +1,5 @@
+import FuseProtocol
+import Glibc
 import Testing
 
 @testable import FlistMount
@@ -75,5 +77,42 @@ import Testing
             default: break
             }
         }
+    }
+
+    /// What one process had open, the next one knows.
+    @Test func opensAreHandedOn() throws {
+        let first = try HeldConnection.open()
+        #expect(first.established == nil && first.opens() == [:])
+        var table = OpenTable<Int>()
+        for (node, backing) in [(UInt64(7), Int32(3)), (8, nil), (9, 4), (10, nil)] as [(UInt64, Int32?)] {
+            _ = table.open(node, 0)
+            first.note(node, table.state(of: node))
+            _ = table.decided(node, backing: backing)
+            _ = table.open(node, 0)
+            first.note(node, table.state(of: node))
+        }
+        for node: UInt64 in [9, 9, 10] {
+            _ = table.released(node)
+            first.note(node, table.state(of: node))
+        }
+        let state = HeldState(
+            negotiation: FuseNegotiation(agreed: [.passthrough, .readdirplus], minor: 41), device: "0:57", overlay: nil, identity: "ab12")
+        first.establish(state)
+
+        let second = try HeldConnection(words: "\(dup(first.descriptors.device)),\(dup(first.descriptors.state))")
+        #expect(second.established == state)
+        let opens = second.opens()
+        #expect(opens == [7: OpenState(backing: 3, count: 2), 8: OpenState(backing: nil, count: 2), 10: OpenState(backing: nil, count: 1)])
+        var resumed = OpenTable<Int>(opens)
+        #expect(resumed.open(7, 0) == .passthrough(3) && resumed.open(8, 0) == .cached && resumed.open(9, 0) == .decide)
+        #expect(resumed.released(10) == nil && resumed.open(10, 0) == .decide)
+        // The place that 9 left is taken first.
+        second.note(11, OpenState(backing: 5, count: 1))
+        second.note(7, nil)
+        #expect(
+            first.opens() == [
+                8: OpenState(backing: nil, count: 2), 10: OpenState(backing: nil, count: 1), 11: OpenState(backing: 5, count: 1),
+            ])
+        for words in ["", "4", "4,x", "4000,4001"] { #expect(throws: MountError.self) { try HeldConnection(words: words) } }
     }
 }

@@ -33,3 +33,7 @@ static inline int64_t chunkmesh_cached_pages(int descriptor, uint64_t offset, ui
     struct { uint64_t cached, dirty, writeback, evicted, recently_evicted; } found = {0, 0, 0, 0, 0};
     return syscall(451, descriptor, &range, &found, 0u) == 0 ? (int64_t)found.cached : -1;
 }
+
+extern int memfd_create(const char *, unsigned int);
+// A file in memory that is closed at exec (MFD_CLOEXEC), or -1 with errno.
+static inline int chunkmesh_memory_file(const char *name) { return memfd_create(name, 1u); }

@@ -10,7 +10,7 @@ struct Mount: ParsableCommand {
             The same as `mount -t flist`, for users who are not root too (by fusermount3). Content comes by way of the daemon, or with store=URL \
             without one. Options (-o, comma separated): allow_other, uid=N, gid=N (owners of everything), prefetch (get everything ahead), \
             timeout=SECONDS (how long a reader waits for content, 60), api=SOCKET, store=URL, rw (an overlay: writes stay on this \
-            machine, in upperdir= and workdir= or below /var/lib/chunkmesh), nopassthrough, suid, dev, noexec.
+            machine, in upperdir= and workdir= or below /var/lib/chunkmesh), hold, nopassthrough, suid, dev, noexec.
             """)
 
     @Argument(help: "Local file, http(s) URL, or known name.") var flist: String
