@@ -151,17 +151,31 @@ struct XMLReader {
         position = end + 1
         var out = String(decoding: text, as: UTF8.self)
         guard out.contains("&") else { return out }
-        let known = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&apos;", "'"), ("&amp;", "&")]
         var plain = ""
         while let at = out.firstIndex(of: "&") {
             plain += out[..<at]
-            guard let (reference, character) = known.first(where: { out[at...].hasPrefix($0.0) }) else {
+            guard let end = out[at...].firstIndex(of: ";"), let character = Self.character(out[out.index(after: at)..<end]) else {
                 throw XMLError("it has a reference that is not read here")
             }
-            plain += character
-            out = String(out[at...].dropFirst(reference.count))
+            plain.append(character)
+            out = String(out[out.index(after: end)...])
         }
         return plain + out
+    }
+
+    /// What stands between `&` and `;`.
+    private static func character(_ reference: Substring) -> Character? {
+        switch reference {
+        case "lt": return "<"
+        case "gt": return ">"
+        case "quot": return "\""
+        case "apos": return "'"
+        case "amp": return "&"
+        default:
+            let number = reference.hasPrefix("#x") ? UInt8(reference.dropFirst(2), radix: 16) : UInt8(reference.dropFirst(1))
+            guard reference.hasPrefix("#"), let number, (0x20..<0x7f).contains(number) else { return nil }
+            return Character(Unicode.Scalar(number))
+        }
     }
 
     private mutating func skip(_ end: String) throws(XMLError) {
