@@ -6,8 +6,8 @@ internal import ChunkModel
 /// it fills a line of 20 Mbit/s, and that is half as long again as the chunk itself. Several connections begin with so many times as
 /// much. A value without I/O.
 enum ChunkParts {
-    /// Four times ten segments (the initial window of RFC 6928) are half of what such a line holds.
-    static let count = 4
+    /// Six times ten segments (the initial window of RFC 6928) are nearly what such a line holds, and fit the buffer in front of it.
+    static let count = 6
     /// Of every part but the last, which is all that remains.
     static let bytes = ChunkLimits.blockBytes / count
 

@@ -55,11 +55,11 @@ class Hub(BaseHTTPRequestHandler):
         first, last = int(first), min(int(last or len(body)), len(body) - 1)
         with lock:
             again = failed.get(self.path)
-            if first == 131072:
+            if first == 524288 // 6:
                 failed[self.path] = True
         if fault == "ignored" and self.headers["Range"] != "bytes=0-":
             return self.answer(200, body)
-        if fault == "fails" and first == 131072 and not again:
+        if fault == "fails" and first == 524288 // 6 and not again:
             return self.answer(503, b"later")
         if first >= len(body):
             return self.answer(416, b"", [("Content-Range", "bytes */%d" % len(body))])
