@@ -66,7 +66,7 @@ let package = Package(
         .target(name: "Minisign", dependencies: ["CSodium", "ChunkModel"], swiftSettings: settings),
         .target(name: "SQLiteFile", dependencies: ["CSQLite"], swiftSettings: settings),
         .target(name: "BlockingThreads", swiftSettings: settings),
-        .target(name: "LocalFiles", swiftSettings: settings),
+        .target(name: "LocalFiles", dependencies: ["CLinux"], swiftSettings: settings),
         .target(name: "Archives", dependencies: ["CArchive", "CZlib", "CZstd"], swiftSettings: settings),
 
         // Pure: no I/O, no clock.
@@ -99,7 +99,8 @@ let package = Package(
         .target(
             name: "GossipTransport", dependencies: ["ChunkModel", "Gossip", "MeshKeys", log, nioCore, nioPosix], swiftSettings: besideNIO),
         .target(name: "PeerExchange", dependencies: ["CLinux", "ChunkModel", "MeshKeys", "PeerProtocol", log], swiftSettings: settings),
-        .target(name: "HubServer", dependencies: [hummingbird, lifecycle, log, nioCore, nioPosix], swiftSettings: besideNIO),
+        .target(name: "GracefulServices", dependencies: [lifecycle, log], swiftSettings: besideNIO),
+        .target(name: "HubServer", dependencies: ["GracefulServices", hummingbird, log, nioCore, nioPosix], swiftSettings: besideNIO),
         .target(
             name: "DecodedFiles", dependencies: ["BlockCodec", "BlockingThreads", "CLinux", "ChunkModel", "LocalFiles", log],
             swiftSettings: settings),
@@ -129,14 +130,17 @@ let package = Package(
         .target(name: "ControlModel", dependencies: ["ChunkModel"], swiftSettings: pure),
         .target(name: "ControlClient", dependencies: ["CCurl", "ControlModel"], swiftSettings: settings),
         .target(
-            name: "ControlAPI", dependencies: ["ChunkModel", "ControlModel", hummingbird, hummingbirdCore, lifecycle, log, nioCore],
+            name: "ControlAPI",
+            dependencies: ["ChunkModel", "ControlModel", "GracefulServices", hummingbird, hummingbirdCore, lifecycle, log, nioCore],
             swiftSettings: besideNIO),
         .target(
             name: "MeshNode",
             dependencies: [
                 "BlockCodec", "BlockingThreads", "CarryFile", "ChunkModel", "ChunkStore", "ControlModel", "DecodedFiles", "FetchPlanner",
-                "Flist", "Gossip", "GossipTransport", "LegacyFlist", "LineBudget", "MeshKeys", "Minisign", "NodeConfiguration",
-                "PeerExchange", "PeerProtocol", "ReadAPI", "ReadProtocol", "ReadServer", "SQLiteFile", "UpstreamStores", lifecycle, log,
+                "Flist", "Gossip", "GossipTransport", "LegacyFlist", "LineBudget", "LocalFiles", "MeshKeys", "Minisign",
+                "NodeConfiguration", "PeerExchange", "PeerProtocol", "ReadAPI", "ReadProtocol", "ReadServer", "SQLiteFile",
+                "UpstreamStores",
+                lifecycle, log,
             ], swiftSettings: besideNIO),
 
         // Programs.

@@ -5,7 +5,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # The libraries that Package.swift links to, and what the scripts themselves run.
 BUILD_PACKAGES=(pkg-config libsodium-dev libsnappy-dev libzstd-dev zlib1g-dev libarchive-dev libsqlite3-dev libcurl4-openssl-dev libssl-dev python3)
 # Programs that the tests run or compare with.
-TEST_PACKAGES=(minisign redis-server curl wget rclone davfs2 fuse3)
+TEST_PACKAGES=(minisign redis-server curl wget rclone davfs2 fuse3 chromium-headless-shell)
 SITE_PACKAGES=(iproute2 ethtool procps curl nftables)
 BENCH_PACKAGES=(nginx-light python3-libtorrent)
 

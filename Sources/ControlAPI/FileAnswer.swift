@@ -1,46 +1,75 @@
 internal import ChunkModel
 internal import ControlModel
+internal import HTTPTypes
 internal import Hummingbird
 internal import NIOCore
 
 /// A file of an flist over HTTP: whole, ranges of it, or just its head.
-enum FileAnswer {
-    /// - Parameter type: its content type.
+struct FileAnswer {
+    private(set) var status = HTTPResponse.Status.ok
+    private(set) var headers: HTTPFields
+    /// Content that follows the head.
+    private(set) var body: FileBody?
+    /// In place of a file's content.
+    private var reason: String?
+
     static func make(_ file: any ServedFile, type: String = ContentType.unknown, request: Request) -> Response {
+        FileAnswer(file, type: type, to: request.head).response
+    }
+
+    /// - Parameter type: its content type.
+    init(_ file: any ServedFile, type: String, to request: HTTPRequest) {
         let tag = "\"\(file.entityTag)\""
         let modified = HTTPDate.shown(file.mtime)
-        var headers: HTTPFields = [.eTag: tag, .lastModified: HTTPDate.format(modified), .acceptRanges: "bytes"]
-        switch Precondition(request.headers, method: request.method, tag: tag, modified: modified) {
-        case .notModified: return bare(.notModified, headers)
-        case .failed: return answer(.preconditionFailed, "the file is not, or no longer, the one that the request is about")
+        headers = [.eTag: tag, .lastModified: HTTPDate.format(modified), .acceptRanges: "bytes"]
+        switch Precondition(request.headerFields, method: request.method, tag: tag, modified: modified) {
+        case .notModified:
+            status = .notModified
+            return
+        case .failed:
+            (status, reason) = (.preconditionFailed, "the file is not, or no longer, the one that the request is about")
+            return
         case .proceed: break
         }
         headers[.contentType] = type
-        var header = request.headers[.range]
+        var header = request.headerFields[.range]
         // Ranges are of GET only (RFC 9110 §14.2).
         if request.method != .get { header = nil }
-        if let condition = request.headers[.ifRange], !Precondition.holds(ifRange: condition, tag: tag, modified: modified) { header = nil }
+        if let condition = request.headerFields[.ifRange], !Precondition.holds(ifRange: condition, tag: tag, modified: modified) {
+            header = nil
+        }
+        var content: FileBody
         switch ByteRanges(header: header, size: file.size) {
         case .unsatisfiable:
             headers[.contentType] = nil
             headers[.contentRange] = "bytes */\(file.size)"
-            return Response(status: .rangeNotSatisfiable, headers: headers)
-        case .whole: return content(FileBody(file, 0..<file.size), .ok, headers, request)
+            status = .rangeNotSatisfiable
+            return
+        case .whole: content = FileBody(file, 0..<file.size)
         case .parts(let parts) where parts.count == 1:
-            headers[.contentRange] = contentRange(parts[0], file.size)
-            return content(FileBody(file, parts[0]), .partialContent, headers, request)
+            headers[.contentRange] = Self.contentRange(parts[0], file.size)
+            (status, content) = (.partialContent, FileBody(file, parts[0]))
         case .parts(let parts):
             // Of 128 bits that nobody knows beforehand: it stands in no content.
             let boundary = "chunkmesh-\(UInt64.random(in: 0 ... .max))-\(UInt64.random(in: 0 ... .max))"
             headers[.contentType] = "multipart/byteranges; boundary=\(boundary)"
-            var body = FileBody(file)
+            (status, content) = (.partialContent, FileBody(file))
             for part in parts {
-                body.add(
-                    "\r\n--\(boundary)\r\nContent-Type: \(type)\r\nContent-Range: \(contentRange(part, file.size))\r\n\r\n", then: part)
+                content.add(
+                    "\r\n--\(boundary)\r\nContent-Type: \(type)\r\nContent-Range: \(Self.contentRange(part, file.size))\r\n\r\n",
+                    then: part)
             }
-            body.add("\r\n--\(boundary)--\r\n", then: 0..<0)
-            return content(body, .partialContent, headers, request)
+            content.add("\r\n--\(boundary)--\r\n", then: 0..<0)
         }
+        headers[.contentLength] = "\(content.count)"
+        if request.method != .head, content.count > 0 { body = content }
+    }
+
+    var response: Response {
+        if let reason { return answer(status, reason) }
+        if let body { return Response(status: status, headers: headers, body: body.body) }
+        if status == .notModified { return Self.bare(status, headers) }
+        return Response(status: status, headers: headers)
     }
 
     static func chunk(_ chunk: Chunk) -> Response {
@@ -51,13 +80,6 @@ enum FileAnswer {
 
     private static func contentRange(_ range: Range<UInt64>, _ size: UInt64) -> String {
         "bytes \(range.lowerBound)-\(range.upperBound - 1)/\(size)"
-    }
-
-    private static func content(_ body: FileBody, _ status: HTTPResponse.Status, _ headers: HTTPFields, _ request: Request) -> Response {
-        var headers = headers
-        headers[.contentLength] = "\(body.count)"
-        guard request.method != .head, body.count > 0 else { return Response(status: status, headers: headers) }
-        return Response(status: status, headers: headers, body: body.body)
     }
 
     /// An answer whose head says nothing of a body: a length in it would be that of what is not sent.

@@ -6,8 +6,8 @@ internal import Synchronization
 
 /// Ranges of a file on their way to a client, with lines between them.
 ///
-/// What has been decoded already is sent as it lies there; what has not is asked for some blocks ahead, within the ranges only: nothing
-/// travels that was not asked for.
+/// What lies decoded in a file goes to the socket from there, what is decoded in memory as it lies there; what is neither is asked for some
+/// blocks ahead, within the ranges only: nothing travels that was not asked for.
 struct FileBody: Sendable {
     /// Content that is asked for at a time: a block, so that none is asked for twice.
     static let stepBytes = UInt64(ChunkLimits.blockBytes)
@@ -17,6 +17,9 @@ struct FileBody: Sendable {
     static let maxAhead = 64
     /// Bytes handed to the connection at once, which takes more when these are on their way.
     static let writeBytes = 1 << 20
+    /// The same for bytes in a file. Should their pages leave the memory before a slow client takes them, its thread waits for the disk
+    /// while as much is read again.
+    static let storedBytes = 4 << 20
 
     private struct Part: Sendable {
         let head: String
@@ -27,7 +30,8 @@ struct FileBody: Sendable {
     private struct Step {
         let range: Range<UInt64>
         let isAhead: Bool
-        let task: Task<[Piece], any Error>
+        /// `nil`: to be taken from the file.
+        let task: Task<[Piece]?, any Error>
     }
     private static let stepsAhead = Atomic(0)
 
@@ -48,8 +52,17 @@ struct FileBody: Sendable {
         count += UInt64(head.utf8.count) + (range.upperBound - range.lowerBound)
     }
 
+    /// All of it, where it is one range that lies in a file and in memory.
+    var stored: StoredBytes? {
+        guard parts.count == 1, parts[0].head.isEmpty, count <= Self.storedBytes,
+            let stored = file.stored(at: parts[0].range.lowerBound, atMost: Int(count)), stored.count == Int(count)
+        else { return nil }
+        return stored
+    }
+
     var body: ResponseBody {
-        // A piece of one block that is here goes out with the head in one go.
+        // What is here in one piece goes out with the head in one go.
+        if let stored { return ResponseBody(byteBuffer: StoredParts.buffer(stored)) }
         if parts.count == 1, parts[0].head.isEmpty, count <= Self.stepBytes,
             let piece = file.ready(at: parts[0].range.lowerBound, atMost: Int(count)), piece.range.count == Int(count)
         {
@@ -72,8 +85,17 @@ struct FileBody: Sendable {
         private var bytes = 0
 
         @concurrent mutating func add(_ buffer: ByteBuffer, to writer: inout any ResponseBodyWriter) async throws {
+            try await add(buffer, bytes: buffer.readableBytes, to: &writer)
+        }
+
+        @concurrent mutating func add(_ stored: StoredBytes, to writer: inout any ResponseBodyWriter) async throws {
+            try await add(StoredParts.buffer(stored), bytes: stored.count, to: &writer)
+        }
+
+        @concurrent private mutating func add(_ buffer: ByteBuffer, bytes count: Int, to writer: inout any ResponseBodyWriter) async throws
+        {
             buffers.append(buffer)
-            bytes += buffer.readableBytes
+            bytes += count
             if bytes >= FileBody.writeBytes { try await flush(to: &writer) }
         }
 
@@ -91,6 +113,12 @@ struct FileBody: Sendable {
         defer { for step in asked { Self.end(step) } }
         var (offset, next) = (range.lowerBound, range.lowerBound)
         while offset < range.upperBound {
+            if asked.isEmpty, let stored = file.stored(at: offset, atMost: Int(min(range.upperBound - offset, UInt64(Self.storedBytes)))) {
+                try await outgoing.add(stored, to: &writer)
+                offset += UInt64(stored.count)
+                next = offset
+                continue
+            }
             if asked.isEmpty, let piece = file.ready(at: offset, atMost: Int(clamping: range.upperBound - offset)), !piece.range.isEmpty {
                 try await outgoing.add(SharedBytes.buffer(piece.buffer, piece.range), to: &writer)
                 offset += UInt64(piece.range.count)
@@ -100,7 +128,7 @@ struct FileBody: Sendable {
             // What is at hand goes out before anything is waited for.
             while asked.count < Self.ahead, next < range.upperBound, asked.isEmpty || Self.mayGoAhead() {
                 let step = next..<min(range.upperBound, (next / Self.stepBytes + 1) * Self.stepBytes)
-                asked.append(Step(range: step, isAhead: !asked.isEmpty, task: Task { [file] in try await Self.pieces(of: file, step) }))
+                asked.append(Step(range: step, isAhead: !asked.isEmpty, task: Task { [file] in try await Self.get(step, of: file) }))
                 next = step.upperBound
             }
             try await outgoing.flush(to: &writer)
@@ -110,10 +138,37 @@ struct FileBody: Sendable {
             } onCancel: {
                 task.cancel()
             }
-            offset = asked[0].range.upperBound
+            let step = asked[0].range
+            offset = step.upperBound
             Self.end(asked.removeFirst())
-            for piece in pieces { try await outgoing.add(SharedBytes.buffer(piece.buffer, piece.range), to: &writer) }
+            if let pieces {
+                for piece in pieces { try await outgoing.add(SharedBytes.buffer(piece.buffer, piece.range), to: &writer) }
+            } else {
+                try await sendStored(step, by: &outgoing, to: &writer)
+            }
         }
+    }
+
+    /// A range that was stored a moment ago; what has been let go of since is read.
+    @concurrent private func sendStored(
+        _ range: Range<UInt64>, by outgoing: inout Outgoing, to writer: inout any ResponseBodyWriter
+    ) async throws {
+        var offset = range.lowerBound
+        while offset < range.upperBound {
+            guard let stored = file.stored(at: offset, atMost: Int(clamping: range.upperBound - offset)) else {
+                for piece in try await Self.pieces(of: file, offset..<range.upperBound) {
+                    try await outgoing.add(SharedBytes.buffer(piece.buffer, piece.range), to: &writer)
+                }
+                return
+            }
+            try await outgoing.add(stored, to: &writer)
+            offset += UInt64(stored.count)
+        }
+    }
+
+    /// - Returns: `nil` when the file has the range stored now.
+    private static func get(_ range: Range<UInt64>, of file: any ServedFile) async throws -> [Piece]? {
+        try await file.store(range) ? nil : pieces(of: file, range)
     }
 
     private static func mayGoAhead() -> Bool {

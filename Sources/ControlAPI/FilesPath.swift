@@ -5,7 +5,9 @@ internal import Hummingbird
 struct FilesPath {
     /// The flist, as it was named.
     let flist: String
-    /// `files` or `tree`, as the client wrote it.
+    /// `files` or `tree`.
+    let kind: String
+    /// What stands before the path, as the client wrote it.
     let base: String
     /// Bytes of the path inside the flist, from `/`.
     let path: [UInt8]
@@ -28,7 +30,7 @@ struct FilesPath {
         guard !path.contains(0) else { throw .badRequest("the path has a NUL (%00): no name in an flist holds one") }
         self.path = path.isEmpty ? [UInt8(ascii: "/")] : path
         endsWithSlash = path.last == UInt8(ascii: "/")
-        let kind = text.split(separator: "/", omittingEmptySubsequences: false).dropFirst(4).first.map(String.init) ?? "files"
+        kind = text.split(separator: "/", omittingEmptySubsequences: false).dropFirst(4).first.map(String.init) ?? "files"
         base = "/v1/flists/\(RequestPath.escaped(flist.utf8))/\(kind)"
     }
 

@@ -9,25 +9,39 @@ struct LocalOnly<Context: RequestContext>: RouterMiddleware {
     func handle(
         _ request: Request, context: Context, next: @concurrent (Request, Context) async throws -> Response
     ) async throws -> Response {
-        let authority = request.head.authority ?? ""
-        guard Self.isAddress(authority) else {
+        if let refusal = Self.refusal(request.head) { return refusal }
+        var response = try await next(request, context)
+        Self.guardContent(&response.headers)
+        return response
+    }
+
+    /// Why the request is not answered.
+    static func refusal(_ head: HTTPRequest) -> Response? {
+        let authority = head.authority ?? ""
+        guard isAddress(authority) else {
             return answer(.forbidden, "the API is reached by address or as localhost, not as \(authority)")
         }
-        if let origin = request.headers[.origin], origin != "http://\(authority)" {
+        if let origin = head.headerFields[.origin], origin != "http://\(authority)" {
             return answer(.forbidden, "pages of other origins may not use the API")
         }
         // Images and links of a page come without an origin, but browsers say from where they were asked for.
-        if let name = HTTPField.Name("Sec-Fetch-Site"), let place = request.headers[name], place != "same-origin", place != "none" {
+        if let place = head.headerFields[fetchSite], place != "same-origin", place != "none" {
             return answer(.forbidden, "pages of other origins may not use the API")
         }
-        var response = try await next(request, context)
-        // Content of flists comes from here too: a browser shall neither guess what it is nor run it with this origin's rights.
-        if let name = HTTPField.Name("X-Content-Type-Options") { response.headers[name] = "nosniff" }
-        // Pages of this API's own making say themselves what they may.
-        if response.headers[.contentSecurityPolicy] == nil { response.headers[.contentSecurityPolicy] = "default-src 'none'; sandbox" }
-        if let name = HTTPField.Name("X-Frame-Options") { response.headers[name] = "DENY" }
-        return response
+        return nil
     }
+
+    /// Content of flists comes from here too: a browser shall neither guess what it is nor run it with this origin's rights.
+    static func guardContent(_ headers: inout HTTPFields) {
+        headers[contentTypeOptions] = "nosniff"
+        // Pages of this API's own making say themselves what they may.
+        if headers[.contentSecurityPolicy] == nil { headers[.contentSecurityPolicy] = "default-src 'none'; sandbox" }
+        headers[frameOptions] = "DENY"
+    }
+
+    private static var fetchSite: HTTPField.Name { HTTPField.Name("Sec-Fetch-Site")! }
+    private static var contentTypeOptions: HTTPField.Name { .xContentTypeOptions }
+    private static var frameOptions: HTTPField.Name { HTTPField.Name("X-Frame-Options")! }
 
     /// Whether what listens at `host` is reached from this machine only.
     static func isLoopback(_ host: String) -> Bool { host == "localhost" || host == "::1" || host.hasPrefix("127.") && isAddress(host) }

@@ -6,6 +6,8 @@ public protocol FileControl: Sendable {
     func entry(_ flist: String, path: [UInt8]) async throws(NodeError) -> ServedEntry
     /// A regular file. `badRequest` when it is something else.
     func file(_ flist: String, path: [UInt8]) async throws(NodeError) -> any ServedFile
+    /// A regular file that `entry` gave lately; `nil` when it is to be asked for there. Does not wait.
+    func kept(_ flist: String, path: [UInt8]) -> (any ServedFile)?
 }
 
 /// An entry of an flist, ready to be served.

@@ -52,10 +52,18 @@ public protocol ServedFile: Sendable {
     func read(at offset: UInt64, atMost length: Int) async throws -> (buffer: ChunkBuffer, range: Range<Int>)
     /// The same where the block is decoded already; `nil` when it is to be waited for.
     func ready(at offset: UInt64, atMost length: Int) -> (buffer: ChunkBuffer, range: Range<Int>)?
+    /// Plain bytes from `offset`, at most `length`, where they lie in a file and in memory; `nil` when they do not. Does not wait.
+    func stored(at offset: UInt64, atMost length: Int) -> StoredBytes?
+    /// Sees to it that `stored` has these bytes, as far as this file is kept in that way.
+    ///
+    /// - Returns: `false` when they are to be read instead.
+    func store(_ range: Range<UInt64>) async throws -> Bool
 }
 
 extension ServedFile {
     public func ready(at offset: UInt64, atMost length: Int) -> (buffer: ChunkBuffer, range: Range<Int>)? { nil }
+    public func stored(at offset: UInt64, atMost length: Int) -> StoredBytes? { nil }
+    public func store(_ range: Range<UInt64>) async throws -> Bool { false }
 }
 
 /// Why the node cannot do what it was asked, in words for the person who asked.

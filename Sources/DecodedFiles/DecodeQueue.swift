@@ -6,7 +6,7 @@ internal import Synchronization
 ///
 /// As long as there are requests and read-ahead, which bound themselves.
 final class DecodeQueue: Sendable {
-    private let threads: BlockingThreads
+    let threads: BlockingThreads
     private let waiting = Mutex<[FetchPriority: [@Sendable () -> Void]]>([:])
 
     init(threads: BlockingThreads) { self.threads = threads }

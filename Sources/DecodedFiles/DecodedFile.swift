@@ -1,4 +1,5 @@
 internal import BlockCodec
+internal import BlockingThreads
 internal import ChunkModel
 internal import Glibc
 internal import Synchronization
@@ -8,14 +9,20 @@ internal import Synchronization
 ///
 /// Its bytes count into the cache's room as long as this object lives.
 public final class DecodedFile: Sendable {
-    /// Open file, for writing and, apart from it, for handing out. Closed with its last reference.
+    /// Open file, for writing and, apart from it, for handing out. Closed with its last reference, which may go on any thread: the last
+    /// close of a large file that was let go of takes its time.
     final class Handle: Sendable {
         let writer: Int32
         let reader: Int32
-        init(writer: Int32, reader: Int32) { (self.writer, self.reader) = (writer, reader) }
+        private let threads: BlockingThreads
+        init(writer: Int32, reader: Int32, threads: BlockingThreads) {
+            (self.writer, self.reader, self.threads) = (writer, reader, threads)
+        }
         deinit {
-            close(writer)
-            close(reader)
+            threads.start { [writer, reader] in
+                close(writer)
+                close(reader)
+            }
         }
     }
 
@@ -130,6 +137,19 @@ public final class DecodedFile: Sendable {
             while end < blockCount, end - wanted.upperBound < Self.maxRun, state.isReady(end) { end += 1 }
             let block = UInt64(ChunkLimits.blockBytes)
             return (UInt64(wanted.lowerBound) * block..<min(size, UInt64(end) * block), false)
+        }
+    }
+
+    /// Where the ready bytes from `offset` end, `end` at most; `offset` when its own block is missing.
+    public func readyEnd(from offset: UInt64, upTo end: UInt64) -> UInt64 {
+        let end = min(end, size)
+        guard offset < end else { return offset }
+        return state.withLock { state in
+            if state.readyBlocks == blockCount { return end }
+            let unit = UInt64(ChunkLimits.blockBytes)
+            var block = Int(offset / unit)
+            while UInt64(block) * unit < end, state.isReady(block) { block += 1 }
+            return min(max(offset, UInt64(block) * unit), end)
         }
     }
 

@@ -136,7 +136,7 @@ public final class DecodedFiles: Sendable {
             }
             table.numbers += 1
             let file = DecodedFile(number: table.numbers, size: size, identity: identity, blocks: blocks, room: room)
-            file.state.withLock { $0.handle = DecodedFile.Handle(writer: writer, reader: reader) }
+            file.state.withLock { $0.handle = DecodedFile.Handle(writer: writer, reader: reader, threads: queue.threads) }
             table.files[identity] = file
             table.open += 1
             return (file, 0)
@@ -207,7 +207,7 @@ public final class DecodedFiles: Sendable {
                 Glibc.close(writer)
                 return nil
             }
-            let handle = DecodedFile.Handle(writer: writer, reader: reader)
+            let handle = DecodedFile.Handle(writer: writer, reader: reader, threads: queue.threads)
             file.state.withLock { $0.handle = handle }
             table.open += 1
             return handle

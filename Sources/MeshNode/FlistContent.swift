@@ -1,9 +1,11 @@
-internal import BlockingThreads
+internal import BlockCodec
 internal import ChunkModel
 internal import ControlModel
+internal import DecodedFiles
 internal import Flist
-internal import Glibc
+internal import LocalFiles
 internal import ReadAPI
+internal import Synchronization
 
 /// Chunks of one flist by way of the fetcher.
 struct FlistSource: ChunkSource {
@@ -15,45 +17,26 @@ struct FlistSource: ChunkSource {
     }
 }
 
-/// The flist file itself, as the API serves it.
-final class FlistImage: ServedFile {
-    /// Bytes read at a time.
-    static let pieceBytes = 512 * 1024
-
-    let size: UInt64
-    let mtime: Int64 = 0
-    let entityTag: String
-    private let descriptor: Int32
-    private let threads: BlockingThreads
-
-    /// Blocking.
-    init(_ entry: FlistTable.Entry, threads: BlockingThreads) throws {
-        size = UInt64(clamping: entry.flist.fileBytes)
-        entityTag = entry.record.digest.hex
-        self.threads = threads
-        descriptor = open(entry.flist.file.path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { throw NodeError.unavailable("\(entry.record.name): \(String(cString: strerror(errno)))") }
+/// A file of an flist, as the API serves it: from its decoded file, which mounts share, or past it where it has none.
+final class FlistContent: ServedFile {
+    private enum Kept {
+        case unknown
+        case file(DecodedFile)
+        /// Its blocks are not cut as all writers cut them.
+        case never
     }
 
-    deinit { close(descriptor) }
-
-    func read(at offset: UInt64, atMost length: Int) async throws -> (buffer: ChunkBuffer, range: Range<Int>) {
-        try await threads.run { [self] in
-            let buffer = ChunkBuffer(capacity: min(length, Self.pieceBytes))
-            let count = pread(descriptor, buffer.base, buffer.capacity, off_t(clamping: offset))
-            guard count >= 0 else { throw NodeError.unavailable("the flist cannot be read: \(String(cString: strerror(errno)))") }
-            buffer.count = count
-            return (buffer, 0..<count)
-        }
-    }
-}
-
-/// A file of an flist, as the API serves it.
-struct FlistContent: ServedFile {
     let file: OpenFile
     let entityTag: String
+    private let flist: FlistDigest
+    private let reading: ReadService
+    private let kept: Mutex<Kept>
 
-    init(file: OpenFile) { (self.file, entityTag) = (file, file.contentTag) }
+    /// - Parameter decoded: the decoded file, where there is one already.
+    init(file: OpenFile, flist: FlistDigest, reading: ReadService, decoded: DecodedFile?) {
+        (self.file, self.flist, self.reading, entityTag) = (file, flist, reading, file.contentTag)
+        kept = Mutex(decoded.map { .file($0) } ?? .unknown)
+    }
 
     var size: UInt64 { file.size }
     var mtime: Int64 { file.entry.mtime }
@@ -70,5 +53,78 @@ struct FlistContent: ServedFile {
 
     func ready(at offset: UInt64, atMost length: Int) -> (buffer: ChunkBuffer, range: Range<Int>)? {
         file.decoded(offset: offset, length: length).map { ($0.buffer, $0.range) }
+    }
+
+    // MARK: The decoded file
+
+    func stored(at offset: UInt64, atMost length: Int) -> StoredBytes? {
+        guard case .file(let decoded) = current(), let descriptor = reading.decoded.descriptorNow(of: decoded) else { return nil }
+        let end = decoded.readyEnd(from: offset, upTo: offset.addingReportingOverflow(UInt64(clamping: length)).partialValue)
+        guard end > offset else { return nil }
+        let count = PageCache.resident(descriptor.fd, at: offset, count: Int(clamping: end - offset))
+        guard count > 0 else { return nil }
+        let range = offset..<offset + UInt64(count)
+        note(range)
+        reading.decoded.noteHit(decoded)
+        return StoredBytes(descriptor: descriptor.fd, range: range, owner: (decoded, descriptor))
+    }
+
+    func store(_ range: Range<UInt64>) async throws -> Bool {
+        guard reading.decoded.isOn, size > ReadService.inlineBytes, let decoded = await decodedFile() else { return false }
+        note(range)
+        let count = Int(clamping: range.upperBound - range.lowerBound)
+        let blocks = decoded.blocks(offset: range.lowerBound, length: count)
+        if decoded.ready(blocks) == nil {
+            reading.decoded.noteMiss()
+            do {
+                try await reading.decoded.fill(decoded, blocks, priority: .foreground, from: reading.source(flist))
+            } catch DecodedFileError.noRoom {
+                return false
+            } catch DecodedFileError.uneven {
+                kept.withLock { $0 = .never }
+                return false
+            }
+        }
+        if let descriptor = reading.decoded.descriptorNow(of: decoded),
+            PageCache.resident(descriptor.fd, at: range.lowerBound, count: count) == count
+        {
+            return true
+        }
+        return await reading.parts.threads.run { [reading] in
+            guard let descriptor = try? reading.decoded.descriptor(of: decoded) else { return false }
+            return PageCache.load(descriptor.fd, at: range.lowerBound, count: count)
+        }
+    }
+
+    /// What is kept, as long as the cache has it.
+    private func current() -> Kept {
+        let (now, gone) = kept.withLock { kept -> (Kept, Kept) in
+            guard case .file(let file) = kept, file.isGone else { return (kept, .unknown) }
+            defer { kept = file.isUneven ? .never : .unknown }
+            return (file.isUneven ? .never : .unknown, kept)
+        }
+        // Its last reference gives up its room: outside of the lock.
+        withExtendedLifetime(gone) {}
+        return now
+    }
+
+    /// The decoded file, made where there is none.
+    private func decodedFile() async -> DecodedFile? {
+        switch current() {
+        case .file(let file): return file
+        case .never: return nil
+        case .unknown: break
+        }
+        let made = await reading.parts.threads.run { [file, reading] in reading.decoded.file(size: file.size, blocks: file.blocks) }
+        if let made { kept.withLock { $0 = .file(made) } }
+        return made
+    }
+
+    /// For traces: a read of these bytes.
+    private func note(_ range: Range<UInt64>) {
+        guard reading.traces.isRunning else { return }
+        let block = UInt64(ChunkLimits.blockBytes)
+        let last = min(Int(clamping: (range.upperBound - 1) / block) + 1, file.blocks.count)
+        for index in min(Int(clamping: range.lowerBound / block), last)..<last { reading.traces.note(file.blocks[index].id, of: flist) }
     }
 }

@@ -32,13 +32,21 @@ extension MeshNode {
         return file
     }
 
+    public func kept(_ flist: String, path: [UInt8]) -> (any ServedFile)? {
+        guard let entry = parts.flists.find(flist), let file = served.file(entry.flist, path) else { return nil }
+        parts.flists.touch(entry.record.digest, now: parts.clock.now)
+        return file
+    }
+
     private func content(_ inode: FlistEntry, of entry: FlistTable.Entry, path: [UInt8]) async throws -> FlistContent {
         let digest = entry.record.digest
         let reader = FlistReader(
             flist: entry.flist.file, source: FlistSource(fetcher: fetcher, flist: digest), threads: parts.threads, cache: decoded,
             pool: parts.pool
         ) { [readTraces] block in readTraces.note(block, of: digest) }
-        let content = FlistContent(file: try await reader.open(inode))
+        let file = try await reader.open(inode)
+        let known = await parts.threads.run { [decodedFiles] in decodedFiles.existing(size: file.size, blocks: file.blocks) }
+        let content = FlistContent(file: file, flist: digest, reading: reading, decoded: known)
         served.keep(content, entry.flist, path)
         return content
     }

@@ -1,4 +1,4 @@
-internal import BlockCodec
+public import BlockCodec
 public import BlockingThreads
 public import ChunkModel
 public import Flist
@@ -62,7 +62,8 @@ public final class FlistReader: Sendable {
 /// A regular file of an flist.
 public final class OpenFile: Sendable {
     public let entry: FlistEntry
-    private let blocks: [BlockRef]
+    /// In the order of the content.
+    public let blocks: [BlockRef]
     private let reader: FileReader
     private let decodedBlock: @Sendable (Int) -> ChunkBuffer?
 

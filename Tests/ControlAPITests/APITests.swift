@@ -17,6 +17,8 @@ final class ScriptedNode: NodeControl {
 
     struct File: ServedFile {
         var isReady = false
+        var isStored = false
+        var descriptor: Int32?
         var size: UInt64 { UInt64(ScriptedNode.content.count) }
         var mtime: Int64 { 784_111_777 }
         var entityTag: String { "tag" }

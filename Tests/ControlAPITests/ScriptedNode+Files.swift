@@ -1,5 +1,6 @@
 import ChunkModel
 import ControlModel
+import Glibc
 import Synchronization
 
 extension ScriptedNode {
@@ -42,11 +43,31 @@ extension ScriptedNode {
         case "long": return .directory(Directory(isLong: true))
         case "absent": throw .notFound("no such file")
         case "ready": return .file(File(isReady: true))
+        case "stored": return .file(File(isStored: true))
         default: return .file(File())
         }
     }
 
     func file(_ flist: String, path: [UInt8]) async throws(NodeError) -> any ServedFile { File() }
+
+    func kept(_ flist: String, path: [UInt8]) -> (any ServedFile)? {
+        switch String(decoding: path, as: UTF8.self) {
+        case "/kept.txt": File(isStored: true)
+        case "/broken": File(isStored: true, descriptor: Self.brokenDescriptor)
+        default: nil
+        }
+    }
+
+    /// The content, in a file without a name.
+    static let storedDescriptor: Int32 = {
+        var path = Array("/tmp/chunkmesh-stored-XXXXXX".utf8CString)
+        let fd = mkstemp(&path)
+        unlink(path)
+        precondition(content.withUnsafeBytes { write(fd, $0.baseAddress, $0.count) } == content.count)
+        return fd
+    }()
+    /// It can be opened, and not be read: a directory.
+    static let brokenDescriptor: Int32 = Glibc.open("/tmp", O_RDONLY | O_CLOEXEC)
 
     static let trace = Trace(
         id: "7", flist: "known", digest: "d", chunks: 2, recorded: 1, seconds: 1, ended: nil,
@@ -61,6 +82,14 @@ extension ScriptedNode {
 }
 
 extension ScriptedNode.File {
+    func stored(at offset: UInt64, atMost length: Int) -> StoredBytes? {
+        guard isStored, offset < size else { return nil }
+        return StoredBytes(
+            descriptor: descriptor ?? ScriptedNode.storedDescriptor, range: offset..<min(size, offset + UInt64(length)), owner: self)
+    }
+
+    func store(_ range: Range<UInt64>) async throws -> Bool { isStored }
+
     func ready(at offset: UInt64, atMost length: Int) -> (buffer: ChunkBuffer, range: Range<Int>)? {
         guard isReady, Int(offset) < ScriptedNode.content.count else { return nil }
         let end = min(Int(offset) - Int(offset) % 500_000 + 500_000, ScriptedNode.content.count, Int(offset) + min(length, 1 << 30))

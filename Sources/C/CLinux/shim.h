@@ -22,3 +22,14 @@ extern int unshare(int);
 
 // ioctl is variadic.
 static inline int chunkmesh_ioctl(int descriptor, unsigned long request, void *argument) { return ioctl(descriptor, request, argument); }
+
+// cachestat(2), Linux 6.5 and later, which has one number on all machines; the C library knows neither it nor, at times, its structures.
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+// Pages of the range that are in memory, or -1 with errno.
+static inline int64_t chunkmesh_cached_pages(int descriptor, uint64_t offset, uint64_t length) {
+    struct { uint64_t offset, length; } range = {offset, length};
+    struct { uint64_t cached, dirty, writeback, evicted, recently_evicted; } found = {0, 0, 0, 0, 0};
+    return syscall(451, descriptor, &range, &found, 0u) == 0 ? (int64_t)found.cached : -1;
+}

@@ -39,7 +39,7 @@ extension MeshNode {
         text.gauge("decoded_bytes", "Bytes of decoded files on the disk.", Double(now.bytes))
         text.gauge("decoded_max_bytes", "Room for decoded files.", Double(now.maxBytes))
         text.gauge("decoded_files", "Decoded files.", Double(now.files))
-        text.family("decoded_reads_total", "counter", "Reads of mounts and programs, by whether they found their blocks decoded.")
+        text.family("decoded_reads_total", "counter", "Reads of mounts, programs and HTTP, by whether they found their blocks decoded.")
         text.value("decoded_reads_total", Double(now.hits), labels: ["found": "yes"])
         text.value("decoded_reads_total", Double(now.misses), labels: ["found": "no"])
         text.counter("decoded_blocks_total", "Blocks decoded into files.", now.decodedBlocks)
