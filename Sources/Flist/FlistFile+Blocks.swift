@@ -63,15 +63,27 @@ extension FlistFile {
     /// on the flist's bytes only, so nodes that agree on its digest agree on the bits.
     ///
     /// Streams the table; needs about 90 bytes for each chunk while it runs, and 40 afterwards.
-    public func uniqueChunks() throws(FlistError) -> [ChunkID] {
+    public func uniqueChunks() throws(FlistError) -> [ChunkID] { try uniqueChunksAndWholeBlocks().ids }
+
+    /// The same, and a bit for each of them (of 64 in a word, the lowest first): whether it is, somewhere, a block with another block of the
+    /// same file behind it. Such blocks are whole in evenly cut files. Blocks of a file that stand apart in the table are not noticed.
+    public func uniqueChunksAndWholeBlocks() throws(FlistError) -> (ids: [ChunkID], wholeBlocks: [UInt64]) {
         try withConnection { connection in
             var set = ChunkSet()
+            var whole: [UInt64] = []
+            var last: (ino: Int64, place: Int)?
             let statement = try connection.database.prepare(
-                "select \(FlistConnection.blockColumns) from block order by \(connection.schema.blockRowid)")
+                "select \(FlistConnection.blockColumns), ino from block order by \(connection.schema.blockRowid)")
             while try statement.step() {
-                if let id = statement.bytes(0).flatMap({ ChunkID($0) }) { set.insert(id) }
+                let ino = statement.integer(2)
+                if let last, last.ino == ino { whole[last.place / 64] |= 1 << (last.place % 64) }
+                last = nil
+                guard let id = statement.bytes(0).flatMap({ ChunkID($0) }) else { continue }
+                let place = set.insert(id)
+                if place / 64 >= whole.count { whole.append(0) }
+                last = ino.map { ($0, place) }
             }
-            return set.ids
+            return (set.ids, whole)
         }
     }
 

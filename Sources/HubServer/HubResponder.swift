@@ -42,6 +42,8 @@ struct HubResponder: HTTPResponder {
             tag = file.entityTag
             headers[.lastModified] = file.lastModified
             headers[.contentType] = "application/octet-stream"
+            // Of chunks it is as true; there the line is thin.
+            headers[.acceptRanges] = "bytes"
         }
         headers[.eTag] = tag
         if isUnchanged(request, tag, headers[.lastModified]) {

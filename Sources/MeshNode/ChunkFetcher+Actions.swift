@@ -121,7 +121,8 @@ extension ChunkFetcher {
     // MARK: Upstream
 
     private func startUpstream(_ chunk: ChunkID, flist: FlistDigest?, priority: FetchPriority) {
-        let urgency = FetchUrgency(priority)
+        let isWholeBlock = flist.flatMap { parts.flists.entry($0) }?.flist.isWholeBlock(chunk) ?? false
+        let urgency = FetchUrgency(priority, isWholeBlock: isWholeBlock)
         let use = parts.line.began(priority)
         let turn = state.withLock { state -> UInt64? in
             guard !state.isStopped else { return nil }

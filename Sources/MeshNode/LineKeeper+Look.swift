@@ -8,7 +8,7 @@ internal import UpstreamStores
 extension LineKeeper.State {
     struct Outcome: Sendable {
         var newShare: UInt64?
-        var isHolding = false
+        var hold = ReceiveRate.Hold.nobody
         var fact: LineNote?
         var message: LineNote?
         var addressees: [Member] = []
@@ -79,8 +79,8 @@ extension LineKeeper.State {
                 isShareSet = true
             }
         }
-        isHolding = urgency == .foreground || !holds.isEmpty
-        outcome.isHolding = isHolding
+        hold = !holds.isEmpty ? .all : urgency == .foreground ? .prefetches : .nobody
+        outcome.hold = hold
         tell(&outcome, demand: demand, members: members.map(\.member), notes: notes, local: local, me: me, now: now, all: tellsAll)
         if now >= nextSave, record != saved, !isSaving {
             (isSaving, nextSave) = (true, now + LineKeeper.saveInterval)

@@ -76,7 +76,9 @@ final class LineKeeper: Sendable {
         var heard: [NodeID: Heard] = [:]
         /// Readers at other nodes, and until when they are believed.
         var holds: [NodeID: Duration] = [:]
-        var isHolding = false
+        var hold = ReceiveRate.Hold.nobody
+        /// Whether anything gives way to readers.
+        var isHolding: Bool { hold != .nobody }
         var site = Site()
         var nextInterval: Duration = .zero
         var nextBook: Duration
@@ -259,7 +261,7 @@ final class LineKeeper: Sendable {
             let outcome = state.update(facts, me: me, rate: rate, now: now, tellsAll: tellsAll)
             // Under the lock, which neither takes: what an earlier look found must not come later.
             if let share = outcome.newShare { rate.set(bytesPerSecond: share == .max ? nil : Int(clamping: share)) }
-            rate.hold(outcome.isHolding)
+            rate.hold(outcome.hold)
             if let note = outcome.fact { gossip.change { machine, _ in _ = machine.setFact(MeshFacts.lineKey, note.encoded) } }
             return outcome
         }

@@ -110,7 +110,7 @@ public final class MeshNode: Service {
         let overrides = configuration.upstream.override
         parts.upstream.setOperators(
             operators.isEmpty ? nil : RoutedUpstream(routes: [], operatorURLs: operators, override: true, opener: stores))
-        let flistCurl = CurlMulti(rate: rate, counters: curl.counters)
+        let flistCurl = CurlMulti(rate: rate, counters: curl.counters, servers: curl.servers)
         opener = FlistOpener(
             parts: parts, fetcher: fetcher, files: files, catalogue: catalogue,
             downloads: FlistDownload(curl: flistCurl, opener: stores), signatures: SignatureDownload(curl: flistCurl, opener: stores),

@@ -14,6 +14,8 @@ final class OpenFlist: Sendable {
     /// Upstreams that this node may open for it; `nil` when there are none.
     let upstream: RoutedUpstream?
     private let indices: [ChunkID: Int32]
+    /// A bit for each chunk.
+    private let wholeBlocks: [UInt64]
 
     /// Reads the list of chunks, after making the index of a legacy flist where there is none: blocking, for seconds when it is large.
     ///
@@ -22,7 +24,7 @@ final class OpenFlist: Sendable {
         self.digest = digest
         self.fileBytes = fileBytes
         file = try Self.file(digest, path: path, files: files)
-        chunks = try file.uniqueChunks()
+        (chunks, wholeBlocks) = try file.uniqueChunksAndWholeBlocks()
         var indices: [ChunkID: Int32] = Dictionary(minimumCapacity: chunks.count)
         for (index, chunk) in chunks.enumerated() { indices[chunk] = Int32(clamping: index) }
         self.indices = indices
@@ -30,6 +32,11 @@ final class OpenFlist: Sendable {
     }
 
     func index(of chunk: ChunkID) -> Int? { indices[chunk].map(Int.init) }
+
+    /// Whether the chunk is a block that another one of its file follows: those are as long as blocks are.
+    func isWholeBlock(_ chunk: ChunkID) -> Bool {
+        index(of: chunk).map { wholeBlocks[$0 / 64] & 1 << ($0 % 64) != 0 } ?? false
+    }
 
     /// The flist at `path`, in either format: blocking.
     static func file(_ digest: FlistDigest, path: String, files: FlistFiles) throws(FlistError) -> FlistFile {

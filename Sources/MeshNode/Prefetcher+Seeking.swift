@@ -23,10 +23,12 @@ extension Prefetcher {
 
 extension PrefetchGoal {
     /// The order in which `indices` are asked for: those of the profile first, in its order.
-    func inOrder(_ indices: [Int], window: Int) -> [Int] {
-        guard let order else { return spread(indices, window: window) }
+    ///
+    /// - Returns: with the number of those, which somebody is about to read.
+    func inOrder(_ indices: [Int], window: Int) -> (order: [Int], awaited: Int) {
+        guard let order else { return (spread(indices, window: window), 0) }
         let (first, rest) = order.split(indices)
-        return first + spread(rest, window: window)
+        return (first + spread(rest, window: window), first.count)
     }
 
     /// Where others may be about to ask the same holders, each begins with its own share

@@ -239,7 +239,7 @@ final class Prefetcher: Sendable {
     /// Gets every chunk that the goal gives to this node, in the order of the profile, then of the flist.
     private func pass(_ job: PrefetchJob, _ goal: PrefetchGoal) async -> Failures {
         parts.flists.touch(job.digest, now: parts.clock.now)
-        let todo = await parts.threads.run { goal.inOrder(goal.mine(), window: Self.window) }
+        let (todo, awaited) = await parts.threads.run { goal.inOrder(goal.mine(), window: Self.window) }
         if goal.isOfThisNode { job.change { $0.doneChunks = max($0.doneChunks, $0.chunks - todo.count) } }
         let watch = Task { [self] in
             var wasTroubled = false
@@ -263,9 +263,10 @@ final class Prefetcher: Sendable {
                 if next < todo.count, underWay < Self.window, !Task.isCancelled {
                     let index = todo[next]
                     let chunk = goal.flist.chunks[index]
+                    let priority = next < awaited ? FetchPriority.readAhead : .prefetch
                     group.addTask { [fetcher] in
                         do {
-                            return (index, .success(try await fetcher.ensure(chunk, flist: goal.flist.digest, priority: .prefetch)))
+                            return (index, .success(try await fetcher.ensure(chunk, flist: goal.flist.digest, priority: priority)))
                         } catch {
                             return (index, .failure(error))
                         }

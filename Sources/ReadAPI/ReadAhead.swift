@@ -14,6 +14,9 @@ public struct ReadAhead: Sendable {
 
     public init() {}
 
+    /// Blocks that were read on without a gap.
+    public var runLength: Int { run.count }
+
     /// Blocks ahead of the reader at this moment.
     public var blocks: Int { window }
 

@@ -12,12 +12,18 @@ internal import Synchronization
 /// goes; transfers under way then fail.
 public final class CurlMulti: Sendable {
     private let worker: CurlWorker
+    private let underWay = Atomic(0)
 
     public let counters: UpstreamCounters
+    public let servers: ServerFacts
 
-    /// - Parameter rate: shared by all transfers of this thread.
-    public init(rate: ReceiveRate = ReceiveRate(), counters: UpstreamCounters = UpstreamCounters()) {
-        self.counters = counters
+    /// - Parameters:
+    ///   - rate: shared by all transfers of this thread.
+    ///   - servers: what is known of servers; may be shared.
+    public init(
+        rate: ReceiveRate = ReceiveRate(), counters: UpstreamCounters = UpstreamCounters(), servers: ServerFacts = ServerFacts()
+    ) {
+        (self.counters, self.servers) = (counters, servers)
         worker = CurlWorker(rate: rate, counters: counters)
         worker.start()
     }
@@ -25,10 +31,18 @@ public final class CurlMulti: Sendable {
     /// What all receiving keeps to together.
     var rate: ReceiveRate { worker.rate }
 
+    /// Whether no transfer is under way or waits for its turn.
+    var isIdle: Bool { underWay.load(ordering: .relaxed) == 0 }
+
     deinit { worker.stop() }
 
-    /// Performs one GET; ends early when the task is cancelled.
-    func perform(_ request: CurlRequest) async throws(TransferFailure) -> CurlResponse {
+    /// Performs one request; ends early when the task is cancelled.
+    func perform(_ request: CurlRequest) async throws(TransferFailure) -> CurlResponse { try await result(of: request).get() }
+
+    /// The same.
+    func result(of request: CurlRequest) async -> Result<CurlResponse, TransferFailure> {
+        underWay.add(1, ordering: .relaxed)
+        defer { underWay.subtract(1, ordering: .relaxed) }
         let id = worker.nextID()
         let result = await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
@@ -38,6 +52,7 @@ public final class CurlMulti: Sendable {
             worker.cancel(id)
         }
         worker.forget(id)
-        return try result.get()
+        if let server = request.server, case .success(let response) = result { servers.note(response, of: server) }
+        return result
     }
 }

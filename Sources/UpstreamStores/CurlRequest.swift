@@ -50,11 +50,14 @@ struct CurlRequest: Sendable {
     var priority: FetchPriority
     /// Of the upstream; those of the `CurlMulti` where there are none.
     var counters: UpstreamCounters?
-    /// Takes the body of a 200; other bodies are thrown away.
+    /// Of which the answer tells something (`ServerFacts`).
+    var server: Endpoint?
+    /// Whose body goes to the sink; others are thrown away.
+    var bodyStatuses = [200]
     var sink: any TransferSink
 }
 
-/// Takes the bytes of a 200 as they arrive. Called by the curl thread alone until the transfer has ended, by whoever awaited it
+/// Takes the bytes of an answer as they arrive. Called by the curl thread alone until the transfer has ended, by whoever awaited it
 /// afterwards; never by both.
 protocol TransferSink: AnyObject, Sendable {
     /// - Parameter declared: length of the whole body where the server said it.
@@ -73,6 +76,11 @@ struct CurlResponse: Sendable {
     var retryAfter: Duration?
     var etag: String?
     var lastModified: String?
+    var contentRange: String?
+    /// The server says that it would send parts of the file too.
+    var offersParts = false
+    /// The shortest of the connection, in seconds; `nil` where the kernel tells none.
+    var roundTrip: Double?
     /// At most `CurlTransfer.maxOtherBody` bytes, where the request wanted them.
     var otherBody: [UInt8]
     /// libcurl's number for the protocol version: 2 for HTTP/1.1, 3 for HTTP/2.

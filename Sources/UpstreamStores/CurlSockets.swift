@@ -77,7 +77,7 @@ final class CurlSockets {
         for transfer in transfers {
             guard let fd = transfer.socket else { continue }
             let use = uses[fd] ?? (false, false)
-            uses[fd] = (use.isUrgent || transfer.priority == .foreground, use.isReading || !transfer.isPaused)
+            uses[fd] = (use.isUrgent || transfer.hasOpenWindow, use.isReading || !transfer.isPaused)
         }
         for (fd, use) in uses where use.isUrgent { open(fd) }
         guard uses.values.contains(where: { !$0.isUrgent }) else { return CurlWorker.idlePoll }
@@ -105,6 +105,12 @@ final class CurlSockets {
         let missing = max(0, figures.cost - socket.charged)
         known[fd]?.charged += missing
         return missing
+    }
+
+    /// The shortest that the kernel has seen, in seconds; `nil` where it has seen none.
+    func roundTrip(_ fd: Int32) -> Double? {
+        guard known[fd] != nil, let seconds = Self.figures(of: fd)?.roundTrip, seconds > 0 else { return nil }
+        return seconds
     }
 
     private func open(_ fd: Int32) {

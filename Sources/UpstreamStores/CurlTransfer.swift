@@ -32,6 +32,11 @@ final class CurlTransfer: @unchecked Sendable {
     private var checksStall = false
     /// Takes what comes next although it is held back.
     private var mayTakeSip = false
+    /// Whether it may go on beside readers (`AheadBudget`).
+    var isAdmitted = false
+    var isWholeBlock: Bool { urgency?.isWholeBlock ?? false }
+    /// Whether its connection is without a bound: somebody waits for it, or soon will.
+    var hasOpenWindow: Bool { priority == .foreground || isAdmitted && priority == .readAhead }
     /// The socket that it was sent on, once it was.
     private(set) var socket: Int32?
     private var continuation: CheckedContinuation<Result<CurlResponse, TransferFailure>, Never>?
@@ -54,10 +59,16 @@ final class CurlTransfer: @unchecked Sendable {
     /// Of the request, or of those who have come to wait for it since.
     var priority: FetchPriority { max(request.priority, urgency?.priority ?? request.priority) }
 
+    /// Bytes of the body that are still to come; `nil` before the server has said how many there are.
+    var remaining: Int? {
+        let declared = offset(CURLINFO_CONTENT_LENGTH_DOWNLOAD_T)
+        return declared < 0 ? nil : max(0, declared - offset(CURLINFO_SIZE_DOWNLOAD_T))
+    }
+
     /// The request goes out on the connection with this port of ours.
     func isSent(fromPort port: UInt16) {
         socket = worker?.sockets.socket(ofPort: port)
-        if let socket { worker?.sockets.begin(socket, isUrgent: priority == .foreground) }
+        if let socket { worker?.sockets.begin(socket, isUrgent: hasOpenWindow) }
     }
 
     func finish(_ result: Result<CurlResponse, TransferFailure>) {
@@ -243,14 +254,14 @@ final class CurlTransfer: @unchecked Sendable {
     private func receive(_ bytes: UnsafeRawBufferPointer) -> Int {
         guard let worker else { return 0 }
         // Where libcurl did not keep to a pause, it is one all the same.
-        if !mayTakeSip, isPaused || worker.rate.wait(priority) != .no { return pause() }
+        if !mayTakeSip, isPaused || worker.rate.wait(priority, isAdmitted: isAdmitted) != .no { return pause() }
         mayTakeSip = false
         heardAt = .now
         let cost = LineCost.stream(bytes.count)
         worker.rate.add(cost)
         if let socket { worker.sockets.noteCharged(socket, cost) }
         counters?.add { $0.bodyBytes += bytes.count }
-        guard number(CURLINFO_RESPONSE_CODE) == 200 else {
+        guard request.bodyStatuses.contains(number(CURLINFO_RESPONSE_CODE)) else {
             errorBody += bytes.count
             if request.keepsOtherBody, otherBody.count < Self.maxOtherBody {
                 otherBody += bytes.prefix(Self.maxOtherBody - otherBody.count)
@@ -274,11 +285,16 @@ final class CurlTransfer: @unchecked Sendable {
         guard let handle else { return .failure(.stopped) }
         guard code == CURLE_OK || errorBodyCut else { return .failure(failure(code, handle)) }
         let wait = offset(CURLINFO_RETRY_AFTER)
-        return .success(
-            CurlResponse(
-                status: number(CURLINFO_RESPONSE_CODE), retryAfter: wait > 0 ? .seconds(wait) : nil,
-                etag: header("ETag", handle), lastModified: header("Last-Modified", handle), otherBody: otherBody,
-                httpVersion: number(CURLINFO_HTTP_VERSION)))
+        var response = CurlResponse(
+            status: number(CURLINFO_RESPONSE_CODE), retryAfter: wait > 0 ? .seconds(wait) : nil,
+            etag: header("ETag", handle), lastModified: header("Last-Modified", handle), otherBody: otherBody,
+            httpVersion: number(CURLINFO_HTTP_VERSION))
+        if request.server != nil {
+            response.contentRange = header("Content-Range", handle)
+            response.offersParts = header("Accept-Ranges", handle)?.lowercased() == "bytes"
+            response.roundTrip = socket.flatMap { worker?.sockets.roundTrip($0) }
+        }
+        return .success(response)
     }
 
     private func failure(_ code: CURLcode, _ handle: CurlHandle) -> TransferFailure {

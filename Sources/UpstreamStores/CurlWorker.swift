@@ -105,7 +105,8 @@ final class CurlWorker: @unchecked Sendable {
             curl_multi_perform(multi, &active)
             collectFinished()
             endOverdue()
-            let pause = min(resumePaused(), held.isEmpty ? Self.idlePoll : ReceiveRate.heldLook.milliseconds)
+            let admitsMore = admitAhead([])
+            let pause = admitsMore ? 0 : min(resumePaused(), held.isEmpty ? Self.idlePoll : ReceiveRate.heldLook.milliseconds)
             let look = sockets.adjust(Array(running.values))
             var ready: Int32 = 0
             curl_multi_poll(multi, nil, 0, Int32(min(pause, look, running.isEmpty ? Self.idlePoll : Self.busyPoll)), &ready)
@@ -129,12 +130,13 @@ final class CurlWorker: @unchecked Sendable {
         }
         let waiting = held + arrived
         held = []
+        admitAhead(waiting)
         for transfer in waiting {
             if stopping {
                 transfer.finish(.failure(.stopped))
             } else if cancelled.contains(transfer.id) {
                 transfer.finish(.failure(.cancelled))
-            } else if rate.wait(transfer.priority) == .held {
+            } else if rate.wait(transfer.priority, isAdmitted: transfer.isAdmitted) == .held {
                 held.append(transfer)
             } else {
                 begin(transfer)
@@ -200,7 +202,28 @@ final class CurlWorker: @unchecked Sendable {
     /// Readers come first: what else is under way is not read any more. Reading once more, up to the pause that the bytes meet, would
     /// open another window to the hub.
     private func holdBack() {
-        for transfer in running.values where transfer.mayBeHeld && rate.wait(transfer.priority) == .held { transfer.holdBack() }
+        for transfer in running.values where transfer.mayBeHeld && wait(transfer) == .held { transfer.holdBack() }
+    }
+
+    private func wait(_ transfer: CurlTransfer) -> ReceiveRate.Wait { rate.wait(transfer.priority, isAdmitted: transfer.isAdmitted) }
+
+    /// Chooses what of that which is read ahead may go on beside readers: the oldest, as much as the budget allows. What was chosen once
+    /// stays: pausing a transfer empties the line.
+    ///
+    /// - Returns: whether one that has not begun may begin.
+    @discardableResult
+    private func admitAhead(_ waiting: [CurlTransfer]) -> Bool {
+        var budget = AheadBudget()
+        var admitsMore = false
+        // What came earlier is needed earlier.
+        let transfers = (Array(running.values) + held + waiting).filter { $0.priority == .readAhead }.sorted { $0.id < $1.id }
+        for transfer in transfers where transfer.isAdmitted { budget.take(transfer.remaining, isWholeBlock: transfer.isWholeBlock) }
+        for transfer in transfers where !transfer.isAdmitted {
+            guard budget.admits(transfer.remaining, isWholeBlock: transfer.isWholeBlock) else { break }
+            transfer.isAdmitted = true
+            if running[transfer.id] == nil, wait(transfer) != .held { admitsMore = true }
+        }
+        return admitsMore
     }
 
     /// Lets paused transfers go on as far as the rate allows, the urgent ones first.
@@ -211,14 +234,14 @@ final class CurlWorker: @unchecked Sendable {
         let now = ContinuousClock.now
         var soonest = Self.idlePoll
         for transfer in paused {
-            switch rate.wait(transfer.priority) {
+            switch wait(transfer) {
             case .no: transfer.resume()
             case .rate(let delay): return min(soonest, max(1, delay.milliseconds))
             case .held where now - transfer.pausedAt >= ReceiveRate.heldSip: transfer.resume(sip: true)
             case .held: soonest = min(soonest, ReceiveRate.heldLook.milliseconds)
             }
         }
-        return running.values.contains { $0.isPaused && rate.wait($0.priority) == .no } ? 1 : soonest
+        return running.values.contains { $0.isPaused && wait($0) == .no } ? 1 : soonest
     }
 }
 

@@ -94,7 +94,7 @@ public struct FlistDownload: Sendable {
             response = try await curl.perform(
                 CurlRequest(
                     url: url.whole, authorization: credentials.basic(for: url), headers: headers, limits: limits, maxBodyBytes: maxBytes,
-                    priority: .foreground, sink: sink))
+                    priority: .foreground, server: url.endpoint, sink: sink))
         } catch {
             // Not left to `deinit`: the curl thread may hold the sink a moment longer than we wait.
             _ = await Self.files.run { sink.discard() }

@@ -4,11 +4,11 @@ internal import Synchronization
 /// A hub over http or https: `BASE/XX/HEX`, or `BASE/HEX` where that is not found.
 public final class HTTPUpstream: UpstreamStore {
     public var label: String { gate.label }
-    private let url: UpstreamURL
-    private let curl: CurlMulti
+    let url: UpstreamURL
+    let curl: CurlMulti
     private let transfer: TransferLimits
     private let credentials: CredentialBox
-    private let gate: UpstreamGate
+    let gate: UpstreamGate
     /// The layout that worked last is asked first: only the first chunk of a flat store pays a second round trip.
     private let layout = Mutex(StoreLayout.split)
 
@@ -40,12 +40,23 @@ public final class HTTPUpstream: UpstreamStore {
     private func get(
         _ id: ChunkID, _ layout: StoreLayout, _ priority: FetchPriority, _ pool: ChunkBufferPool
     ) async throws(AttemptFailure) -> ChunkBuffer? {
+        if isForParts(priority) {
+            switch try await inParts(id, layout, priority, pool) {
+            case .chunk(let buffer): return buffer
+            case .missing:
+                gate.counters.add { $0.missing += 1 }
+                return nil
+            case .unusable: break
+            }
+        }
         let sink = ChunkBody(pool: pool)
         let place = "\(label)/\(layout.name(of: id))"
-        let request = CurlRequest(
-            url: url.url(of: layout.name(of: id)), authorization: credentials.basic(for: url), limits: transfer,
-            maxBodyBytes: ChunkLimits.maxStoredBytes, priority: priority,
-            counters: gate.counters, sink: sink)
+        var request = request(for: id, layout, priority, sink)
+        if priority == .foreground, FetchUrgency.current?.isWholeBlock == true, curl.servers.isUnknown(url.endpoint) {
+            // All of it, by an answer that tells whether parts are served.
+            request.headers.append("Range: bytes=0-")
+            request.bodyStatuses = [200, 206]
+        }
         let response: CurlResponse
         do throws(TransferFailure) {
             response = try await curl.perform(request)
@@ -53,12 +64,27 @@ public final class HTTPUpstream: UpstreamStore {
             throw AttemptFailure(error, at: place)
         }
         switch response.status {
+        case 206:
+            // Whole, unless the server means something of its own by it.
+            let range = response.contentRange.flatMap(ChunkParts.ContentRange.init)
+            if range?.first == 0, range?.total == sink.buffer.count { return sink.buffer }
+            curl.servers.noteWrongParts(of: url.endpoint)
+            return try await get(id, layout, priority, pool)
         case 200: return sink.buffer
         case 404:
             gate.counters.add { $0.missing += 1 }
             return nil
         default: throw AttemptFailure(status: response, at: place, counters: gate.counters)
         }
+    }
+}
+
+extension HTTPUpstream {
+    func request(for id: ChunkID, _ layout: StoreLayout, _ priority: FetchPriority, _ sink: any TransferSink) -> CurlRequest {
+        CurlRequest(
+            url: url.url(of: layout.name(of: id)), authorization: credentials.basic(for: url), limits: transfer,
+            maxBodyBytes: ChunkLimits.maxStoredBytes, priority: priority,
+            counters: gate.counters, server: url.endpoint, sink: sink)
     }
 }
 

@@ -3,6 +3,8 @@ internal import Synchronization
 
 /// A number of places that requests take turns in, urgent ones first, otherwise in the order in which they came.
 ///
+/// For readers there are some more: prefetches that have the others may stand still for as long as there are readers.
+///
 /// The queue is as long as there are callers: they bound themselves.
 final class Places: Sendable {
     private struct Waiter {
@@ -19,12 +21,19 @@ final class Places: Sendable {
         var counter: UInt64 = 0
     }
 
+    /// Beyond `count`, for `FetchPriority.foreground` alone; no more than `count`.
+    static let readerPlaces = 4
+
     let count: Int
     private let state: Mutex<State>
 
     init(_ count: Int) {
         self.count = max(1, count)
         state = Mutex(State(free: self.count))
+    }
+
+    private func isFree(_ state: State, for priority: FetchPriority) -> Bool {
+        state.free > (priority == .foreground ? -min(count, Self.readerPlaces) : 0)
     }
 
     /// Places taken, and requests that wait for one.
@@ -42,7 +51,7 @@ final class Places: Sendable {
     private func enter(_ priority: FetchPriority) async -> Bool {
         if Task.isCancelled { return false }
         let id = state.withLock { state -> UInt64? in
-            if state.free > 0 {
+            if isFree(state, for: priority) {
                 state.free -= 1
                 return nil
             }
@@ -63,7 +72,7 @@ final class Places: Sendable {
         let answer = state.withLock { state -> Bool? in
             if state.gone.remove(waiter.id) != nil { return false }
             // A place may have become free since we looked.
-            if state.free > 0 {
+            if isFree(state, for: waiter.priority) {
                 state.free -= 1
                 return true
             }
@@ -86,12 +95,11 @@ final class Places: Sendable {
 
     private func leave() {
         let next = state.withLock { state -> Waiter? in
-            guard let highest = state.waiting.map(\.priority).max(),
+            state.free += 1
+            guard let highest = state.waiting.map(\.priority).max(), isFree(state, for: highest),
                 let index = state.waiting.firstIndex(where: { $0.priority == highest })
-            else {
-                state.free += 1
-                return nil
-            }
+            else { return nil }
+            state.free -= 1
             return state.waiting.remove(at: index)
         }
         next?.continuation.resume(returning: true)

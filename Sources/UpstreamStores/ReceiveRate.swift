@@ -65,9 +65,19 @@ public final class ReceiveRate: Sendable {
     /// While held back, transfers look again this often at the latest.
     static let heldLook: Duration = .milliseconds(500)
 
+    /// Who gives way to readers.
+    public enum Hold: Sendable {
+        case nobody
+        /// Prefetches. What is read ahead goes on beside the readers, a little at a time (`AheadBudget`): it is for readers of this node, and
+        /// without it the line would be idle for a round trip between any two chunks.
+        case prefetches
+        /// Everything below `FetchPriority.foreground`: there are readers at other nodes.
+        case all
+    }
+
     private struct State {
         var bucket: TokenBucket?
-        var isHeld = false
+        var hold = Hold.nobody
         var charged: UInt64 = 0
         var isThrottled = false
         var observers: [@Sendable () -> Void] = []
@@ -90,11 +100,11 @@ public final class ReceiveRate: Sendable {
         wakeAll()
     }
 
-    /// Holds back everything below `FetchPriority.foreground`, or lets it go on.
-    public func hold(_ isHeld: Bool) {
+    /// Holds back what gives way to readers, or lets it go on.
+    public func hold(_ hold: Hold) {
         let isNew = state.withLock { state in
-            defer { state.isHeld = isHeld }
-            return state.isHeld != isHeld
+            defer { state.hold = hold }
+            return state.hold != hold
         }
         if isNew { wakeAll() }
     }
@@ -132,10 +142,17 @@ public final class ReceiveRate: Sendable {
     }
 
     /// Whether bytes for a transfer of this priority may be received.
-    func wait(_ priority: FetchPriority) -> Wait {
+    ///
+    /// - Parameter isAdmitted: it may go on beside readers of this node, if it is read ahead for them.
+    func wait(_ priority: FetchPriority, isAdmitted: Bool = false) -> Wait {
         let now = ContinuousClock.now
         return state.withLock { state in
-            if state.isHeld, priority < .foreground { return .held }
+            switch state.hold {
+            case .nobody: break
+            case .prefetches where priority == .foreground || priority == .readAhead && isAdmitted: break
+            case .all where priority == .foreground: break
+            case .prefetches, .all: return .held
+            }
             guard let wait = state.bucket?.delay(now: now) else {
                 guard state.bucket != nil else { return .no }
                 state.isThrottled = true
@@ -178,8 +195,13 @@ public final class ReceiveRate: Sendable {
 public final class FetchUrgency: Sendable {
     @TaskLocal public static var current: FetchUrgency?
     private let value: Atomic<UInt8>
+    /// Whether the chunk is known to hold a whole block, and so is as long as chunks are.
+    public let isWholeBlock: Bool
 
-    public init(_ priority: FetchPriority) { value = Atomic(priority.rawValue) }
+    public init(_ priority: FetchPriority, isWholeBlock: Bool = false) {
+        value = Atomic(priority.rawValue)
+        self.isWholeBlock = isWholeBlock
+    }
 
     public var priority: FetchPriority { FetchPriority(rawValue: value.load(ordering: .relaxed)) ?? .foreground }
 

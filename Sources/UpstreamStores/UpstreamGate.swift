@@ -82,6 +82,9 @@ public final class UpstreamGate: Sendable {
         state = Mutex(State(circuit: Circuit(limits.circuit), lastWell: start))
     }
 
+    /// Requests that the upstream may be asked at one time.
+    var concurrency: Int { places.count }
+
     public var report: UpstreamReport {
         let (health, lastError) = state.withLock { ($0.circuit.health, $0.lastError) }
         let load = places.load

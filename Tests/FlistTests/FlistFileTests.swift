@@ -71,6 +71,7 @@ import Testing
         #expect(try flist.lookup(parent: 2, name: bytes("..")) == nil)
         #expect(try flist.blocks(of: flist.resolve(bytes("/d/f10"))).map(\.id.firstByte) == [7, 9])
         #expect(try flist.uniqueChunks().map(\.firstByte) == [7, 8, 9])
+        #expect(try flist.uniqueChunksAndWholeBlocks().wholeBlocks.count == 1)
         #expect(try flist.totals().files == 3000)
         #expect(throws: FlistError.self) { try flist.children(of: 10) }
         #expect(throws: FlistError.self) { try flist.children(of: 99_999) }

@@ -47,6 +47,25 @@ class Hub(BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
+    def parts(self, body, fault="none"):
+        """Serves ranges: rightly, or (after a right answer to "bytes=0-") not at all, from another place, or with one part failing once."""
+        if "Range" not in self.headers:
+            return self.answer(200, body, [("Accept-Ranges", "bytes")])
+        first, _, last = self.headers["Range"].removeprefix("bytes=").partition("-")
+        first, last = int(first), min(int(last or len(body)), len(body) - 1)
+        with lock:
+            again = failed.get(self.path)
+            if first == 524288 // 6:
+                failed[self.path] = True
+        if fault == "ignored" and self.headers["Range"] != "bytes=0-":
+            return self.answer(200, body)
+        if fault == "fails" and first == 524288 // 6 and not again:
+            return self.answer(503, b"later")
+        if first >= len(body):
+            return self.answer(416, b"", [("Content-Range", "bytes */%d" % len(body))])
+        said = first + 1 if fault == "shifted" and first else first
+        return self.answer(206, body[first : last + 1], [("Content-Range", "bytes %d-%d/%d" % (said, last, len(body)))])
+
     def behave(self):
         mode, _, name = self.path.lstrip("/").partition("?")[0].partition("/")
         mode, *arguments = mode.split("-")
@@ -124,6 +143,8 @@ class Hub(BaseHTTPRequestHandler):
         if mode == "slowstart":
             time.sleep(0.3)
             return self.answer(200, body)
+        if mode == "parts":
+            return self.parts(body, *arguments)
         if mode == "etag":
             tag = '"%d-%d"' % (len(body), sum(body) % 65521)
             if self.headers.get("If-None-Match") == tag:

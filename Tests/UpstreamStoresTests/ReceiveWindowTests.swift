@@ -85,7 +85,7 @@ import Testing
         let curl = CurlMulti(rate: rate)
         let store = try HTTPUpstream(url: hub.url("plain"), curl: curl)
         let ids = try (0..<4).map { try TestFiles.store(TestFiles.content(70_000, seed: UInt64($0)), below: hub.directory) }
-        rate.hold(true)
+        rate.hold(.all)
         let fetch: @Sendable (ChunkID, FetchUrgency) -> Task<Bool, Never> = { id, urgency in
             FetchUrgency.$current.withValue(urgency) {
                 Task { (try? await store.fetch(id, priority: .prefetch, pool: pool)).flatMap { Chunk(verifying: $0, as: id) } != nil }
@@ -105,7 +105,7 @@ import Testing
         #expect(try await hub.stats().requests == 2)
         cancelled.cancel()
         #expect(await cancelled.value == false)
-        rate.hold(false)
+        rate.hold(.nobody)
         #expect(await first.value)
         #expect(try await hub.stats().requests == 3)
     }
@@ -120,13 +120,13 @@ import Testing
             sink: NoBody())
         let task = Task { try? await curl.perform(request) }
         #expect(await eventually { server.acknowledged > 500_000 })
-        rate.hold(true)
+        rate.hold(.all)
         try await Task.sleep(for: .milliseconds(30))
         let atHold = server.acknowledged
         try await Task.sleep(for: .milliseconds(300))
         let after = server.acknowledged
         #expect(after - atHold <= 3 * 60_000, "\(after - atHold) bytes came after the hold")
-        rate.hold(false)
+        rate.hold(.nobody)
         #expect(await eventually { server.acknowledged > after + 300_000 })
         task.cancel()
         _ = await task.value

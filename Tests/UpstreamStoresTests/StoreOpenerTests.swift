@@ -134,9 +134,13 @@ import Testing
         let places = Places(1)
         let order = Order()
         let (open, gate) = AsyncStream<Void>.makeStream()
+        let (openForReaders, readersGate) = AsyncStream<Void>.makeStream()
         await withTaskGroup(of: Void.self) { group in
             group.addTask { await places.take(.prefetch) { for await _ in open { break } } }
             #expect(await eventually { places.load.active == 1 })
+            // Beside it there is a place for a reader.
+            group.addTask { await places.take(.foreground) { for await _ in openForReaders { break } } }
+            #expect(await eventually { places.load.active == 2 })
             for priority in [FetchPriority.prefetch, .readAhead, .foreground] {
                 group.addTask { await places.take(priority) { order.add(priority) } }
                 #expect(await eventually { places.load.waiting == Int(priority.rawValue) + 1 })
@@ -147,6 +151,9 @@ import Testing
             impatient.cancel()
             #expect(await impatient.value == nil)
             gate.finish()
+            // The reader's place is for no one else.
+            #expect(await eventually { order.all == [.foreground] })
+            readersGate.finish()
         }
         #expect(order.all == [.foreground, .readAhead, .prefetch])
         #expect(places.load == (0, 0))

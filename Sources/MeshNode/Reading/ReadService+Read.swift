@@ -122,8 +122,9 @@ extension ReadService {
         guard entry.isFile else { throw NodeError.badRequest("inode \(read.key.ino) is no regular file") }
         let refs = try file.blocks(of: entry)
         let digest = read.key.flist
+        // Not with the priority of the request that opens it, which may be an open that asks for a whole file: whoever reads waits.
         let reader = FileReader(size: entry.size, blockCount: refs.count) { [unowned self] index in
-            try await plain(refs[index], digest, read.priority)
+            try await plain(refs[index], digest, .foreground)
         }
         return OpenInode(entry: entry, blocks: refs, reader: reader)
     }

@@ -20,6 +20,10 @@ final class ReadService: ReadHandler {
     static let inlineBytes: UInt64 = 64 * 1024
     /// Blocks that are got ahead of all readers together (32 MiB); while there are as many, nothing more is read ahead.
     static let maxAhead = 64
+    /// Blocks that a reader must have read on without a gap (8 MiB) before others than those in the cache are got ahead of him. Programs and
+    /// libraries are that long and are read in stretches of a few blocks, and the line is thin; the kernel's own read-ahead keeps
+    /// it full for who reads on.
+    static let leastRunOverLine = 16
     /// Files that are being completed in the background at a time, and those that wait for it; further wishes are forgotten.
     static let fillsAtATime = 2
     static let maxFills = 1024
@@ -164,13 +168,21 @@ final class ReadService: ReadHandler {
     /// Notes a read, and gets ahead what will be asked for next.
     func follow(_ read: Read, _ file: DecodedFile, _ wanted: Range<Int>, _ session: ReadSession) {
         guard read.priority == .foreground else { return }
-        let next = session.read(read.key, wanted, of: file.blockCount)
+        let (wished, run) = session.read(read.key, wanted, of: file.blockCount)
+        let next = run < Self.leastRunOverLine ? cached(wished, of: read.key) : wished
         guard !next.isEmpty, ahead.load(ordering: .relaxed) < Self.maxAhead, file.ready(next) == nil else { return }
         ahead.add(next.count, ordering: .relaxed)
         let ticket = decoded.fillAhead(file, next, priority: .readAhead, from: source(read.key.flist)) { [weak self] in
             self?.ahead.subtract(next.count, ordering: .relaxed)
         }
         session.keep(ticket)
+    }
+
+    /// The beginning of `blocks` that is in the cache.
+    private func cached(_ blocks: Range<Int>, of key: OpenInodes.Key) -> Range<Int> {
+        guard !blocks.isEmpty, let refs = inodes.known(key)?.blocks else { return 0..<0 }
+        let end = blocks.first { $0 >= refs.count || !parts.store.contains(refs[$0].id) } ?? blocks.upperBound
+        return blocks.lowerBound..<end
     }
 
     func source(_ flist: FlistDigest) -> FetchedBlocks { FetchedBlocks(fetcher: fetcher, flist: flist) }

@@ -87,8 +87,10 @@ final class ReadSession: Sendable {
     // MARK: Reading ahead
 
     /// Notes a read, and says which blocks to get ahead.
-    func read(_ key: OpenInodes.Key, _ blocks: Range<Int>, of count: Int) -> Range<Int> {
-        guard !blocks.isEmpty else { return 0..<0 }
+    ///
+    /// - Returns: with the number of blocks that were read on without a gap.
+    func read(_ key: OpenInodes.Key, _ blocks: Range<Int>, of count: Int) -> (next: Range<Int>, run: Int) {
+        guard !blocks.isEmpty else { return (0..<0, 0) }
         return state.withLock { state in
             state.clock += 1
             if state.followed[key] == nil, state.followed.count >= Self.maxFollowed,
@@ -99,7 +101,8 @@ final class ReadSession: Sendable {
             var followed = state.followed[key] ?? Followed(used: 0)
             defer { state.followed[key] = followed }
             followed.used = state.clock
-            return followed.ahead.read(blocks, of: count)
+            let next = followed.ahead.read(blocks, of: count)
+            return (next, followed.ahead.runLength)
         }
     }
 
