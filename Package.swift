@@ -99,7 +99,8 @@ let package = Package(
         .target(
             name: "GossipTransport", dependencies: ["ChunkModel", "Gossip", "MeshKeys", log, nioCore, nioPosix], swiftSettings: besideNIO),
         .target(name: "PeerExchange", dependencies: ["CLinux", "ChunkModel", "MeshKeys", "PeerProtocol", log], swiftSettings: settings),
-        .target(name: "HubServer", dependencies: [hummingbird, lifecycle, log, nioCore, nioPosix], swiftSettings: besideNIO),
+        .target(name: "GracefulServices", dependencies: [lifecycle, log], swiftSettings: besideNIO),
+        .target(name: "HubServer", dependencies: ["GracefulServices", hummingbird, log, nioCore, nioPosix], swiftSettings: besideNIO),
         .target(
             name: "DecodedFiles", dependencies: ["BlockCodec", "BlockingThreads", "CLinux", "ChunkModel", "LocalFiles", log],
             swiftSettings: settings),
@@ -129,7 +130,8 @@ let package = Package(
         .target(name: "ControlModel", dependencies: ["ChunkModel"], swiftSettings: pure),
         .target(name: "ControlClient", dependencies: ["CCurl", "ControlModel"], swiftSettings: settings),
         .target(
-            name: "ControlAPI", dependencies: ["ChunkModel", "ControlModel", hummingbird, hummingbirdCore, lifecycle, log, nioCore],
+            name: "ControlAPI",
+            dependencies: ["ChunkModel", "ControlModel", "GracefulServices", hummingbird, hummingbirdCore, lifecycle, log, nioCore],
             swiftSettings: besideNIO),
         .target(
             name: "MeshNode",

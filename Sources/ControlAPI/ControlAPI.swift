@@ -1,5 +1,6 @@
 public import ControlModel
 internal import Glibc
+internal import GracefulServices
 internal import Hummingbird
 internal import HummingbirdCore
 public import Logging
@@ -11,6 +12,8 @@ public struct ControlAPI: Service {
     /// until nothing is left would leave none for chunks, and the server goes round in circles when accepting fails.
     static let connections = 8...1024
     static let descriptorShare = 12
+    /// Answers under way at the end get so long to finish.
+    static let shutdownSeconds = 5
     /// `sun_path` holds 108 bytes with its end.
     static let maxSocketPathBytes = 107
 
@@ -44,8 +47,7 @@ public struct ControlAPI: Service {
                     try await serve(.hostname(listen.host, port: listen.port), place: "\(listen.host):\(listen.port)", isLocal: isLocal) {}
                 }
             }
-            // Both end by themselves at a graceful shutdown: cancelled amid an accept, NIO's writer of that connection would trap. One that
-            // cannot listen throws here at once, and leaving the group ends the other.
+            // One that cannot listen throws here at once, and leaving the group ends the other.
             while try await group.next() != nil {}
         }
     }
@@ -69,8 +71,7 @@ public struct ControlAPI: Service {
                 logger.info("API answers", metadata: ["address": "\(place)"])
             }, logger: quiet)
         do {
-            try await application.run()
-        } catch is CancellationError {
+            try await GracefulService(application, grace: Self.shutdownSeconds, logger: quiet).run()
         } catch {
             throw ControlAPIError(
                 line: "the API cannot listen on \(place): \(error); is another daemon running? Set api.listen or api.socket")

@@ -37,7 +37,7 @@ package struct FlistDirectoryReader: Sendable {
         let directory = directory
         let (numbers, verdicts, problems) = try flist.withConnection { connection in
             let numbers = try connection.childNumbers(of: directory, after: position, limit: limit).filter { $0 <= last }
-            let verdicts = try numbers.compactMap { try connection.child($0, of: directory) }
+            let verdicts = try connection.children(numbers, of: directory)
             return (numbers, verdicts, position == nil ? try connection.problems(of: directory) : [])
         }
         var page = FlistPage(problems: problems)

@@ -20,9 +20,15 @@ final class DirectoryListings: Sendable {
         var isLast: Bool
     }
 
+    private struct State {
+        /// The one used last stands last.
+        var windows: [Window] = []
+        /// The directory whose subdirectory was the last to be listed from its start.
+        var parent: Int64?
+    }
+
     private let flist: FlistFile
-    /// The one used last stands last.
-    private let windows = Mutex<[Window]>([])
+    private let state = Mutex(State())
 
     init(flist: FlistFile) { self.flist = flist }
 
@@ -48,9 +54,9 @@ final class DirectoryListings: Sendable {
                 position = window.entries[index].ino
                 index += 1
             }
-            // Kept even when it has ended: the kernel asks once more before it knows.
+            // Kept even when it has ended: the kernel asks once more before it knows, and it tells which subdirectory follows on which.
             if window.isLast {
-                if position > after { keep(window) }
+                keep(window)
                 return
             }
             let page = try window.reader.next(limit: Self.rows)
@@ -63,29 +69,67 @@ final class DirectoryListings: Sendable {
 
     /// Takes a window out that can go on behind `after`.
     private func take(_ directory: Int64, _ after: Int64) -> Window? {
-        windows.withLock { windows in
-            guard let index = windows.lastIndex(where: { $0.directory == directory && $0.start <= after && after <= $0.end }) else {
+        state.withLock { state in
+            guard let index = state.windows.lastIndex(where: { $0.directory == directory && $0.start <= after && after <= $0.end }) else {
                 return nil
             }
-            return windows.remove(at: index)
+            return state.windows.remove(at: index)
         }
     }
 
     private func keep(_ window: Window) {
-        windows.withLock { windows in
-            if windows.count >= Self.maxWindows { windows.removeFirst() }
-            windows.append(window)
+        state.withLock { state in
+            if state.windows.count >= Self.maxWindows { state.windows.removeFirst() }
+            state.windows.append(window)
         }
+    }
+
+    // MARK: Ahead
+
+    /// The listing of `directory` begins.
+    ///
+    /// - Returns: the subdirectory behind it, when the one listed before lies in the same directory: whoever walks a tree comes to that next.
+    ///   `nil` when it is in a window already.
+    func follower(of directory: Int64) -> Int64? {
+        state.withLock { state in
+            guard
+                let index = state.windows.lastIndex(where: { window in
+                    let place = window.entries.firstIndex(from: directory)
+                    return place < window.entries.count && window.entries[place].ino == directory
+                })
+            else { return nil }
+            // It stays, however many of its subdirectories are listed.
+            let window = state.windows.remove(at: index)
+            state.windows.append(window)
+            let isWalked = state.parent == window.directory
+            state.parent = window.directory
+            guard isWalked, let next = window.entries[window.entries.firstIndex(after: directory)...].first(where: \.isDirectory)?.ino,
+                !state.windows.contains(where: { $0.directory == next })
+            else { return nil }
+            return next
+        }
+    }
+
+    /// Reads the first window of `directory`, so that it is at hand when the kernel asks. What is wrong with it is said then.
+    func readAhead(_ directory: Int64) {
+        var reader = FlistDirectoryReader(flist: flist, directory: directory)
+        guard let page = try? reader.next(limit: Self.rows) else { return }
+        keep(
+            Window(
+                directory: directory, reader: reader, entries: page.entries, start: 0, end: page.next ?? .max, isLast: page.next == nil))
     }
 }
 
 extension [FlistEntry] {
     /// The place of the first entry whose number is above `ino`; they are in order.
-    fileprivate func firstIndex(after ino: Int64) -> Int {
+    fileprivate func firstIndex(after ino: Int64) -> Int { ino == .max ? count : firstIndex(from: ino + 1) }
+
+    /// The place of the first entry whose number is `ino` or above.
+    fileprivate func firstIndex(from ino: Int64) -> Int {
         var (low, high) = (0, count)
         while low < high {
             let middle = low + (high - low) / 2
-            if self[middle].ino <= ino { low = middle + 1 } else { high = middle }
+            if self[middle].ino < ino { low = middle + 1 } else { high = middle }
         }
         return low
     }

@@ -87,6 +87,9 @@ extension MountSession {
                 guard withAttributes ? reply.add(entry, nil, limit: limit) : reply.add(entry, limit: limit) else { return 0 }
             }
         }
+        if read.offset == 0, let next = tree.listings.follower(of: ino) {
+            copying.start { [listings = tree.listings] in listings.readAhead(next) }
+        }
         let after = read.offset <= 2 ? 0 : Int64(clamping: read.offset - 1)
         try tree.listings.list(ino, after: after) { entry in
             guard let attributes = tree.attributes(entry) else { return true }

@@ -1,9 +1,9 @@
 internal import Glibc
+internal import GracefulServices
 internal import Hummingbird
 public import Logging
 internal import NIOCore
 internal import NIOPosix
-internal import ServiceLifecycle
 
 /// A plain read-only HTTP hub over a `dir` store: chunks in both layouts, and the files that lie directly in the directory, such as
 /// flists. No listing, no hidden files, nothing outside the directory.
@@ -56,20 +56,8 @@ public struct HubServer: Sendable {
                 onListening(channel.localAddress?.ipAddress ?? host, channel.localAddress?.port ?? port)
             },
             logger: quiet)
-        var ending = ServiceGroupConfiguration(services: [application], logger: quiet)
-        ending.maximumGracefulShutdownDuration = .seconds(Self.shutdownSeconds)
-        let group = ServiceGroup(configuration: ending)
-        // A task of its own: cancelled amid accepting a connection, NIO's writer of that connection would trap. Cancellation
-        // becomes a graceful end instead.
-        let serving = Task { try await group.run() }
         do {
-            try await withTaskCancellationHandler {
-                try await serving.value
-            } onCancel: {
-                Task { await group.triggerGracefulShutdown() }
-            }
-        } catch is CancellationError {
-            return
+            try await GracefulService(application, grace: Self.shutdownSeconds, logger: quiet).run()
         } catch let error as IOError {
             throw HubServerError("cannot listen on \(host):\(port): \(String(cString: strerror(error.errnoCode)))")
         } catch {

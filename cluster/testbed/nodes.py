@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -186,6 +187,7 @@ class MeshNode(Node):
         if old not in text:
             raise TestbedError(f"the configuration of n{self.index} has no {old!r}")
         self.configuration.write_text(text.replace(old, new))
+
     def extend(self, text: str) -> None:
         """Adds sections to the configuration of a daemon that does not run yet."""
         with open(self.configuration, "a") as file:
@@ -259,6 +261,11 @@ class MeshNode(Node):
 
     def counts(self) -> dict | None:
         return api.stats(self.socket)
+
+    def forget_everything(self) -> None:
+        """The daemon ends, and its cache goes."""
+        self.kill()
+        shutil.rmtree(self.work / "cache", ignore_errors=True)
 
     def kill(self) -> None:
         super().kill()

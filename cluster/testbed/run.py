@@ -10,6 +10,7 @@ import time
 import faults
 import gossip
 import line
+import reading
 from session import Session
 from share import Share
 from shell import TestbedError
@@ -67,6 +68,14 @@ def arguments() -> argparse.Namespace:
     foreground = actions.add_parser("foreground", parents=[common()], help="what a reader waits while the others prefetch")
     foreground.add_argument("--samples", type=int, default=40, help="reads on the idle line, and as many during the prefetch")
     foreground.add_argument("--pause", type=float, default=0.5, help="seconds between two reads during the prefetch")
+    cold = actions.add_parser("cold-read", parents=[common()], help="one piece of 4 KiB of a cold chunk behind a thin and long line")
+    cold.add_argument("--read", choices=["http", "mount", "both"], default="both", help="by HTTP range, by mount.flist, or both in turn")
+    cold.add_argument("--samples", type=int, default=10, help="chunks for each way and state of the connection (default 10)")
+    cold.set_defaults(nodes=1, delay_ms=40)
+    imports = actions.add_parser("python-imports", parents=[common()], help="Python and three of its modules from a cold mount")
+    imports.add_argument("--tree", help="tree with usr/bin/python3 in it (default: made of this machine's)")
+    imports.add_argument("--samples", type=int, default=3, help="runs with the profile, of which the median is told whole (default 3)")
+    imports.set_defaults(nodes=1, delay_ms=20)
     idle = actions.add_parser("idle", parents=[common()], help="traffic of nodes that have nothing to do")
     idle.add_argument("--seconds", type=float, default=60)
     detect = actions.add_parser("detect", parents=[common()], help="time until a killed node is known dead to all")
@@ -105,6 +114,9 @@ def perform(options: argparse.Namespace) -> int:
             return scenario(Swarm(session))
         if options.action in ("budget", "foreground"):
             print(json.dumps(line.budget(session) if options.action == "budget" else line.foreground(session)))
+            return 0
+        if options.action in ("cold-read", "python-imports"):
+            print(json.dumps(reading.cold_read(session) if options.action == "cold-read" else reading.python_imports(session)))
             return 0
         print(json.dumps(gossip.idle(session) if options.action == "idle" else gossip.detect(session)))
     return 0

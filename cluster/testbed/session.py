@@ -49,8 +49,17 @@ class Session:
             directory = Path(self.options.payload) if self.options.payload else self.work / "payload"
             plain = self.options.driver == "libtorrent" or self.direct and self.options.hub == "nginx"
             command = None if plain else self.binaries.command
-            self._payload = payloads.make(directory, self.options.blocks, f"http://{HUB_IP}:{payloads.HUB_PORT}", command)
+            self._payload = payloads.make(directory, self.options.blocks, self.route, command)
         return self._payload
+
+    @property
+    def route(self) -> str:
+        """The hub, as flists name it."""
+        return f"http://{HUB_IP}:{payloads.HUB_PORT}"
+
+    def use(self, payload: payloads.Payload) -> None:
+        """Another payload than the one file."""
+        self._payload = payload
 
     def __enter__(self) -> "Session":
         for number in (signal.SIGTERM, signal.SIGHUP):
