@@ -26,11 +26,11 @@ extension ControlRoutes {
     private static func read(_ request: Request, _ node: any NodeControl) async throws -> Response {
         let place = try FilesPath(request)
         switch try await node.entry(place.flist, path: place.path) {
-        case .file(let file): return FileAnswer.make(file, type: ContentType.of(place.path), request: request)
+        case .file(let file): return try await FileAnswer.make(file, type: ContentType.of(place.path), request: request)
         case .directory(let directory):
             // Who takes nothing but a file's bytes gets no page instead.
             if request.headers[.accept] == "application/octet-stream" {
-                return FileAnswer.make(
+                return try await FileAnswer.make(
                     try await node.file(place.flist, path: place.path), type: ContentType.of(place.path), request: request)
             }
             if request.method == .get, wantsJSON(request) {

@@ -82,7 +82,7 @@ enum ControlRoutes {
             }
         }
         router.get("/v1/flists/:name/image") { request, _ in
-            try await reporting { FileAnswer.make(try await node.image(try name(in: request)), request: request) }
+            try await reporting { try await FileAnswer.make(try await node.image(try name(in: request)), request: request) }
         }
         router.get("/v1/flists/:name/signature") { request, _ in
             try await reporting { octets(try await node.signature(try name(in: request)), type: "text/plain") }

@@ -13,8 +13,15 @@ struct FileAnswer {
     /// In place of a file's content.
     private var reason: String?
 
-    static func make(_ file: any ServedFile, type: String = ContentType.unknown, request: Request) -> Response {
-        FileAnswer(file, type: type, to: request.head).response
+    /// - Throws: `NodeError` for what the file cannot give, unless the head is sent before that shows.
+    static func make(_ file: any ServedFile, type: String = ContentType.unknown, request: Request) async throws -> Response {
+        let answer = FileAnswer(file, type: type, to: request.head)
+        guard let body = answer.body else { return answer.response }
+        do {
+            return Response(status: answer.status, headers: answer.headers, body: try await body.complete())
+        } catch let error where !(error is NodeError || error is CancellationError) {
+            throw NodeError.unavailable("\(error)")
+        }
     }
 
     /// - Parameter type: its content type.
@@ -65,9 +72,9 @@ struct FileAnswer {
         if request.method != .head, content.count > 0 { body = content }
     }
 
-    var response: Response {
+    /// Where there is no content to follow.
+    private var response: Response {
         if let reason { return answer(status, reason) }
-        if let body { return Response(status: status, headers: headers, body: body.body) }
         if status == .notModified { return Self.bare(status, headers) }
         return Response(status: status, headers: headers)
     }

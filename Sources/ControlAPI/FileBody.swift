@@ -1,5 +1,6 @@
 internal import ChunkModel
 internal import ControlModel
+internal import HTTPTypes
 internal import Hummingbird
 internal import NIOCore
 internal import Synchronization
@@ -68,15 +69,40 @@ struct FileBody: Sendable {
         {
             return ResponseBody(byteBuffer: SharedBytes.buffer(piece.buffer, piece.range))
         }
-        return ResponseBody(contentLength: Int(clamping: count)) { writer in
-            var outgoing = Outgoing()
-            for part in parts {
-                if !part.head.isEmpty { try await outgoing.add(ByteBuffer(string: part.head), to: &writer) }
-                try await send(part.range, by: &outgoing, to: &writer)
-            }
-            try await outgoing.flush(to: &writer)
-            try await writer.finish(nil)
+        return ResponseBody(contentLength: Int(clamping: count)) { writer in try await write(to: &writer) }
+    }
+
+    /// The same for an answer of one write at most: what it needs is waited for before its head is sent, and all of it goes out at once.
+    ///
+    /// - Throws: what the file cannot give, while another answer can still be sent.
+    func complete() async throws -> ResponseBody {
+        guard parts.count == 1, count <= UInt64(Self.writeBytes) else { return body }
+        if let stored { return ResponseBody(byteBuffer: StoredParts.buffer(stored)) }
+        if parts[0].head.isEmpty, try await file.store(parts[0].range), let stored {
+            return ResponseBody(byteBuffer: StoredParts.buffer(stored))
         }
+        let gathered = Gathered()
+        var writer: any ResponseBodyWriter = gathered
+        try await write(to: &writer)
+        let buffers = gathered.buffers.withLock { $0 }
+        return ResponseBody(byteBuffer: buffers.count == 1 ? buffers[0] : StoredParts.buffer(.buffers(buffers)))
+    }
+
+    @concurrent private func write(to writer: inout any ResponseBodyWriter) async throws {
+        var outgoing = Outgoing()
+        for part in parts {
+            if !part.head.isEmpty { try await outgoing.add(ByteBuffer(string: part.head), to: &writer) }
+            try await send(part.range, by: &outgoing, to: &writer)
+        }
+        try await outgoing.flush(to: &writer)
+        try await writer.finish(nil)
+    }
+
+    /// Keeps what is written.
+    private final class Gathered: ResponseBodyWriter, Sendable {
+        let buffers = Mutex<[ByteBuffer]>([])
+        func write(_ buffer: ByteBuffer) async throws { buffers.withLock { $0.append(buffer) } }
+        func finish(_ trailingHeaders: HTTPFields?) async throws {}
     }
 
     /// Gathers small pieces into one write.

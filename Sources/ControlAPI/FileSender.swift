@@ -15,9 +15,18 @@ final class FileSender: ChannelOutboundHandler {
     typealias OutboundOut = IOData
 
     func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
-        guard case .byteBuffer(let buffer) = unwrapOutboundIn(data), let bytes = StoredParts.part(of: buffer) else {
+        guard case .byteBuffer(let buffer) = unwrapOutboundIn(data), let part = StoredParts.part(of: buffer) else {
             return context.write(data, promise: promise)
         }
+        switch part {
+        case .stored(let bytes): send(bytes, context, promise)
+        case .buffers(let buffers):
+            for buffer in buffers.dropLast() { write(context: context, data: wrapOutboundOut(.byteBuffer(buffer)), promise: nil) }
+            write(context: context, data: wrapOutboundOut(.byteBuffer(buffers.last ?? ByteBuffer())), promise: promise)
+        }
+    }
+
+    private func send(_ bytes: StoredBytes, _ context: ChannelHandlerContext, _ promise: EventLoopPromise<Void>?) {
         // The descriptor stays its owner's, who lives until the last byte is on its way.
         let handle = NIOFileHandle(_deprecatedTakingOwnershipOfDescriptor: bytes.descriptor)
         let region = FileRegion(

@@ -24,6 +24,8 @@ final class KeptFiles: ChannelDuplexHandler, RemovableChannelHandler {
     private var sending = 0
     private var ending: ChannelShouldQuiesceEvent?
     private var date = (second: 0, text: "")
+    /// What was asked for last: clients ask for one file in many ranges.
+    private var last: (path: String, place: FilesPath, type: String)?
 
     init(_ node: any NodeControl) { self.node = node }
 
@@ -75,11 +77,16 @@ final class KeptFiles: ChannelDuplexHandler, RemovableChannelHandler {
     /// - Returns: `nil` for what the router is to answer.
     private func answer(_ head: HTTPRequest) -> (HTTPResponse, StoredBytes)? {
         guard head.method == .get, let path = head.path, path.hasPrefix("/v1/flists/"), Self.isPlain(head.headerFields) else { return nil }
-        let request = Request(head: head, body: RequestBody(buffer: ByteBuffer()))
-        guard let place = try? FilesPath(request), place.kind == "files", LocalOnly<BasicRequestContext>.refusal(head) == nil,
+        if last?.path != path {
+            guard let place = try? FilesPath(Request(head: head, body: RequestBody(buffer: ByteBuffer()))), place.kind == "files" else {
+                return nil
+            }
+            last = (path, place, ContentType.of(place.path))
+        }
+        guard let (_, place, type) = last, LocalOnly<BasicRequestContext>.refusal(head) == nil,
             let file = node.kept(place.flist, path: place.path)
         else { return nil }
-        let answer = FileAnswer(file, type: ContentType.of(place.path), to: head)
+        let answer = FileAnswer(file, type: type, to: head)
         guard let bytes = answer.body?.stored else { return nil }
         var headers = answer.headers
         LocalOnly<BasicRequestContext>.guardContent(&headers)

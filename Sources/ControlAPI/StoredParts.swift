@@ -3,26 +3,32 @@ internal import ControlModel
 internal import Glibc
 internal import Synchronization
 
-/// Bytes that lie in files, on their way through a response's body, which takes buffers only.
+/// Bytes that lie in files, and several buffers as one, on their way through a response's body, which takes one buffer.
 ///
 /// An empty buffer stands for them: `FileSender` finds by the place of its memory what it stands for. Where no `FileSender` is, nothing is
 /// sent in its place, and the answer ends short.
 enum StoredParts {
-    private static let parts = Mutex<[UInt: StoredBytes]>([:])
+    enum Part: Sendable {
+        case stored(StoredBytes)
+        case buffers([ByteBuffer])
+    }
+    private static let parts = Mutex<[UInt: Part]>([:])
     /// Memory of a buffer, which nobody writes to: its address is the name.
     private static let markBytes = 16
 
     /// Parts that no `FileSender` has taken yet.
     static var count: Int { parts.withLock { $0.count } }
 
-    static func buffer(_ bytes: StoredBytes) -> ByteBuffer {
+    static func buffer(_ bytes: StoredBytes) -> ByteBuffer { buffer(.stored(bytes)) }
+
+    static func buffer(_ part: Part) -> ByteBuffer {
         let mark = UnsafeMutableRawBufferPointer.allocate(byteCount: markBytes, alignment: 16)
-        parts.withLock { $0[UInt(bitPattern: mark.baseAddress)] = bytes }
+        parts.withLock { $0[UInt(bitPattern: mark.baseAddress)] = part }
         return ByteBuffer(takingOwnershipOf: mark, allocator: allocator, readerIndex: 0, writerIndex: 0)
     }
 
     /// What the buffer stands for; `nil` for ordinary ones.
-    static func part(of buffer: ByteBuffer) -> StoredBytes? {
+    static func part(of buffer: ByteBuffer) -> Part? {
         guard buffer.readableBytes == 0, buffer.capacity == markBytes else { return nil }
         return buffer.withVeryUnsafeBytes { memory in parts.withLock { $0[UInt(bitPattern: memory.baseAddress)] } }
     }

@@ -7,16 +7,6 @@ internal import LocalFiles
 internal import ReadAPI
 internal import Synchronization
 
-/// Chunks of one flist by way of the fetcher.
-struct FlistSource: ChunkSource {
-    let fetcher: ChunkFetcher
-    let flist: FlistDigest
-
-    func chunk(_ id: ChunkID, priority: FetchPriority) async throws -> Chunk? {
-        try await fetcher.fetch(id, flist: flist, priority: priority).chunk
-    }
-}
-
 /// A file of an flist, as the API serves it: from its decoded file, which mounts share, or past it where it has none.
 final class FlistContent: ServedFile {
     private enum Kept {

@@ -41,7 +41,7 @@ extension MeshNode {
     private func content(_ inode: FlistEntry, of entry: FlistTable.Entry, path: [UInt8]) async throws -> FlistContent {
         let digest = entry.record.digest
         let reader = FlistReader(
-            flist: entry.flist.file, source: FlistSource(fetcher: fetcher, flist: digest), threads: parts.threads, cache: decoded,
+            flist: entry.flist.file, source: FetchedBlocks(fetcher: fetcher, flist: digest), threads: parts.threads, cache: decoded,
             pool: parts.pool
         ) { [readTraces] block in readTraces.note(block, of: digest) }
         let file = try await reader.open(inode)

@@ -52,8 +52,18 @@ public final class FlistReader: Sendable {
     private func plain(_ block: BlockRef, priority: FetchPriority) async throws -> ChunkBuffer {
         onRead?(block.id)
         if let decoded = cache.block(block.id, block.key) { return decoded }
+        // Read and decoded in one go where the chunk is on this machine.
+        if let here = source as? any BlockingChunkSource {
+            let decoded = try await threads.run { [pool] in
+                try here.chunkNow(block.id, pool: pool).map { try BlockCodec.decode($0, as: block, pool: pool) }
+            }
+            if let decoded { return keep(decoded, block) }
+        }
         guard let chunk = try await source.chunk(block.id, priority: priority) else { throw ReadError(chunk: block.id) }
-        let decoded = try await threads.run { [pool] in try BlockCodec.decode(chunk, as: block, pool: pool) }
+        return keep(try await threads.run { [pool] in try BlockCodec.decode(chunk, as: block, pool: pool) }, block)
+    }
+
+    private func keep(_ decoded: ChunkBuffer, _ block: BlockRef) -> ChunkBuffer {
         cache.insert(decoded, for: block.id, block.key)
         return decoded
     }

@@ -18,11 +18,13 @@ final class ScriptedNode: NodeControl {
     struct File: ServedFile {
         var isReady = false
         var isStored = false
+        var isFailing = false
         var descriptor: Int32?
         var size: UInt64 { UInt64(ScriptedNode.content.count) }
         var mtime: Int64 { 784_111_777 }
         var entityTag: String { "tag" }
         func read(at offset: UInt64, atMost length: Int) async throws -> (buffer: ChunkBuffer, range: Range<Int>) {
+            if isFailing { throw POSIXError(.EIO) }
             let start = Int(offset)
             let block = start / 500_000 * 500_000
             let end = min(block + 500_000, ScriptedNode.content.count)

@@ -49,6 +49,17 @@ import Testing
         try? await running.value
     }
 
+    /// What shows before the head is sent is an answer of its own; later the connection ends short of what was announced.
+    @Test func contentThatCannotBeHadIsSaid() async throws {
+        try await withAPI { ask in
+            let answer = try await ask("/v1/flists/a/files/failing", ["-H", "Range: bytes=5-9"])
+            #expect(answer.status == 503 && answer.text.contains("\"error\""))
+            #expect(answer.headers["content-range"] == nil && answer.headers["content-type"] == "application/json")
+            let whole = try await ask("/v1/flists/a/files/failing", [])
+            #expect(whole.status == 200 && whole.body.isEmpty && whole.headers["content-length"] == "\(ScriptedNode.content.count)")
+        }
+    }
+
     @Test(arguments: ["/v1/flists/a/files/x.txt", "/v1/flists/a/files/ready", "/v1/flists/a/files/stored"]) func severalRangesComeInParts(
         path: String
     ) async throws {

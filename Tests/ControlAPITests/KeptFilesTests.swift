@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import Logging
+import ServiceLifecycle
 import Synchronization
 import Testing
 
@@ -179,14 +180,15 @@ import Testing
         }
     }
 
-    /// An end of the server waits for answers that are on their way, as those of the router.
+    /// An orderly end of the server waits for answers that are on their way, as for those of the router.
     @Test func anEndLetsAnswersGoOut() async throws {
         let port = UInt16.random(in: 20_000...60_000)
         var logger = Logger(label: "api")
         logger.logLevel = .critical
         let socket = NSTemporaryDirectory() + "api-\(UUID().uuidString.prefix(8)).sock"
         let api = ControlAPI(node: ScriptedNode(), socket: socket, listen: ("127.0.0.1", Int(port)), logger: logger)
-        let running = Task { try await api.run() }
+        let group = ServiceGroup(services: [api], logger: logger)
+        let running = Task { try await group.run() }
         await listens(port)
         let client = try Client(port, receiveBytes: 4096)
         // More than the kernel takes at once.
@@ -197,10 +199,10 @@ import Testing
             try await Task.sleep(for: .milliseconds(20))
         }
         #expect(Self.waiting > 0)
-        running.cancel()
+        await group.triggerGracefulShutdown()
         try await Task.sleep(for: .milliseconds(50))
         for number in 0..<asked { #expect(await client.answer()?.body == ScriptedNode.content, "answer \(number) of \(asked)") }
-        try? await running.value
+        try await running.value
     }
 
     private static var waiting: Int { StoredParts.count + FileSender.sending.load(ordering: .relaxed) }

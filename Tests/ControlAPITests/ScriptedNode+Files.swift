@@ -43,6 +43,7 @@ extension ScriptedNode {
         case "long": return .directory(Directory(isLong: true))
         case "absent": throw .notFound("no such file")
         case "ready": return .file(File(isReady: true))
+        case "failing": return .file(File(isFailing: true))
         case "stored": return .file(File(isStored: true))
         default: return .file(File())
         }
