@@ -20,7 +20,7 @@ final class KeptFiles: ChannelDuplexHandler, RemovableChannelHandler {
     private var passed = 0
     /// The rest of a request that was answered is still to come.
     private var isAnswered = false
-    /// Answers of this handler that are not sent yet, and what ends the connection after them.
+    /// Answers that the socket has not taken yet, and what ends the connection after them.
     private var sending = 0
     private var ending: ChannelShouldQuiesceEvent?
     private var date = (second: 0, text: "")
@@ -47,13 +47,14 @@ final class KeptFiles: ChannelDuplexHandler, RemovableChannelHandler {
     }
 
     func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
-        if case .end = unwrapOutboundIn(data) { passed = max(0, passed - 1) }
-        context.write(data, promise: promise)
+        guard case .end = unwrapOutboundIn(data) else { return context.write(data, promise: promise) }
+        passed = max(0, passed - 1)
+        context.write(data, promise: sent(context, promise))
     }
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-        // A connection that the router has nothing to do with is closed at once.
-        if sending > 0, let event = event as? ChannelShouldQuiesceEvent {
+        // The server closes a connection as soon as its answers are written, whether the socket has taken them or not.
+        if sending > 0 || passed > 0, let event = event as? ChannelShouldQuiesceEvent {
             ending = event
         } else {
             context.fireUserInboundEventTriggered(event)
@@ -61,17 +62,22 @@ final class KeptFiles: ChannelDuplexHandler, RemovableChannelHandler {
     }
 
     private func send(_ response: HTTPResponse, _ bytes: StoredBytes, _ context: ChannelHandlerContext) {
-        sending += 1
         context.write(wrapOutboundOut(.head(response)), promise: nil)
         context.write(wrapOutboundOut(.body(StoredParts.buffer(bytes))), promise: nil)
-        let sent = context.eventLoop.makePromise(of: Void.self)
-        sent.futureResult.assumeIsolated().whenComplete { _ in
+        context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: sent(context, nil))
+    }
+
+    /// Counts an answer until its end is on its way.
+    private func sent(_ context: ChannelHandlerContext, _ promise: EventLoopPromise<Void>?) -> EventLoopPromise<Void> {
+        sending += 1
+        let promise = promise ?? context.eventLoop.makePromise()
+        promise.futureResult.assumeIsolated().whenComplete { _ in
             self.sending -= 1
-            guard self.sending == 0, let ending = self.ending else { return }
+            guard self.sending == 0, self.passed == 0, let ending = self.ending else { return }
             self.ending = nil
             context.fireUserInboundEventTriggered(ending)
         }
-        context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: sent)
+        return promise
     }
 
     /// - Returns: `nil` for what the router is to answer.
