@@ -44,6 +44,8 @@ actor FlistOpener {
     let signatures: SignatureDownload
     private let way: @Sendable ([Route]) -> RoutedUpstream?
     let configuredHosts: Set<String>
+    private var isRestored = false
+    private var waitingForRestore: [CheckedContinuation<Void, Never>] = []
     private var running: [String: Task<FlistTable.Entry, any Error>] = [:]
     var versions: [UInt64: Version] = [:]
     var byURL: [UInt64: Task<FlistTable.Entry, any Error>] = [:]
@@ -64,6 +66,7 @@ actor FlistOpener {
     ///
     /// - Throws: `NodeError`.
     func open(_ text: String) async throws -> FlistTable.Entry {
+        if parts.flists.find(text) == nil { await restored() }
         if let known = parts.flists.find(text) {
             parts.flists.touch(known.record.digest, now: parts.clock.now)
             return await upgraded(known)
@@ -87,6 +90,7 @@ actor FlistOpener {
     ///
     /// - Parameter named: what it is called when nobody at this site knows it.
     func open(_ digest: FlistDigest, named: String? = nil) async throws -> FlistTable.Entry {
+        if parts.flists.entry(digest) == nil { await restored() }
         if let known = parts.flists.entry(digest) { return await upgraded(known) }
         return try await single(digest.hex) {
             let fact = self.parts.gossip.nodes(knowing: digest).first?.fact
@@ -215,8 +219,20 @@ actor FlistOpener {
         }
     }
 
+    /// Waits until what was known before the restart is known again. A reader who outlived the daemon may ask for it before: taken for
+    /// something new, it would lose what the catalogue says of it, such as who vouches for its routes.
+    private func restored() async {
+        guard !isRestored else { return }
+        await withCheckedContinuation { waitingForRestore.append($0) }
+    }
+
     /// Opens what was known before the restart.
     func restore() async {
+        defer {
+            isRestored = true
+            for waiter in waitingForRestore { waiter.resume() }
+            waitingForRestore = []
+        }
         let records = (try? await parts.threads.run { [catalogue] in try catalogue.flists() }) ?? []
         for var record in records {
             guard let path = files.path(of: record.digest) else { continue }

@@ -196,6 +196,26 @@ extension MeshTests {
             }
         }
 
+        /// A reader may be back before the node has found what it knew: what he gets is what it was, with the way to its chunks.
+        @Test func whoAsksBeforeTheNodeRemembersGetsTheSame() async throws {
+            try await TestMesh.with(nodes: 1) { mesh in
+                let node = mesh.nodes[0]
+                let packed = try mesh.pack("image.fl", sizes: [Self.block])
+                let known = try await node.node.opener.open(packed.url).record
+                await node.stop()
+                let next = try TestNode.make(node.configuration)
+                let asking = Task { try await next.opener.open(known.digest).record }
+                let byName = Task { try await next.opener.open(packed.url).record }
+                for _ in 0..<1000 { await Task.yield() }
+                await next.opener.restore()
+                for record in [try await asking.value, try await byName.value] {
+                    #expect(record.isVouched && record.url == packed.url && record.name == known.name)
+                }
+                #expect(next.parts.upstream.hasWay(for: known.digest))
+                next.parts.store.close()
+            }
+        }
+
         @Test func withoutADaemonTheDeadlineEndsIt() async throws {
             try await TestMesh.with(nodes: 1) { mesh in
                 let packed = try mesh.pack("image.fl", sizes: [2 * Self.block])

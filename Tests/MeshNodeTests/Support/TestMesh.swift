@@ -118,7 +118,7 @@ final class TestNode: @unchecked Sendable {
         node = try Self.make(configuration)
     }
 
-    private static func make(_ configuration: Configuration) throws -> MeshNode {
+    static func make(_ configuration: Configuration) throws -> MeshNode {
         var logger = Logger(label: configuration.node.name)
         logger.logLevel = ProcessInfo.processInfo.environment["LOG"].flatMap { Logger.Level(rawValue: $0) } ?? .critical
         return try MeshNode(configuration: configuration, logger: logger)
