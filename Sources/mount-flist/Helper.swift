@@ -107,6 +107,11 @@ final class Helper: Sendable {
             if table >= 0 { close(table) }
         }
         while true {
+            // Looked for each time, the first included: the table tells only of what happens once it is open.
+            if mounted.lostOverlay {
+                // `umount` of the overlay means the mount under it too.
+                _ = try? MountPoint.unmount(mounted.directory, device: mounted.device ?? "none", patience: Self.patience)
+            }
             var waits = [
                 pollfd(fd: session.endedDescriptor, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: signals, events: Int16(POLLIN), revents: 0),
@@ -126,10 +131,6 @@ final class Helper: Sendable {
                     }
                     return
                 }
-            }
-            if waits[2].revents != 0, mounted.lostOverlay {
-                // `umount` of the overlay means the mount under it too.
-                _ = try? MountPoint.unmount(mounted.directory, device: mounted.device ?? "none", patience: Self.patience)
             }
         }
     }
