@@ -68,38 +68,25 @@ public final class BlockingThreads: Sendable {
     }
 }
 
-/// First in, first out, under a mutex with a condition: Swift's own `Mutex` has none to wait on.
+/// First in, first out.
 private final class JobQueue: @unchecked Sendable {
-    private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
-    private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+    private let monitor = Monitor()
     private var jobs: [@Sendable () -> Void] = []
     private var head = 0
     private var closed = false
 
-    init() {
-        pthread_mutex_init(mutex, nil)
-        pthread_cond_init(condition, nil)
-    }
-
-    deinit {
-        pthread_cond_destroy(condition)
-        pthread_mutex_destroy(mutex)
-        condition.deallocate()
-        mutex.deallocate()
-    }
-
     func push(_ job: @escaping @Sendable () -> Void) {
-        pthread_mutex_lock(mutex)
-        jobs.append(job)
-        pthread_cond_signal(condition)
-        pthread_mutex_unlock(mutex)
+        monitor.withLock {
+            jobs.append(job)
+            monitor.signal()
+        }
     }
 
     func close() {
-        pthread_mutex_lock(mutex)
-        closed = true
-        pthread_cond_broadcast(condition)
-        pthread_mutex_unlock(mutex)
+        monitor.withLock {
+            closed = true
+            monitor.broadcast()
+        }
     }
 
     /// Runs jobs until the queue is closed and empty.
@@ -108,20 +95,20 @@ private final class JobQueue: @unchecked Sendable {
     }
 
     private func next() -> (@Sendable () -> Void)? {
-        pthread_mutex_lock(mutex)
-        defer { pthread_mutex_unlock(mutex) }
-        while head == jobs.count {
-            if closed { return nil }
-            pthread_cond_wait(condition, mutex)
+        monitor.withLock {
+            while head == jobs.count {
+                if closed { return nil }
+                monitor.wait()
+            }
+            let job = jobs[head]
+            jobs[head] = {}
+            head += 1
+            // Taking from the front of an array moves all that follows: done rarely.
+            if head == jobs.count || head > 1024 {
+                jobs.removeFirst(head)
+                head = 0
+            }
+            return job
         }
-        let job = jobs[head]
-        jobs[head] = {}
-        head += 1
-        // Taking from the front of an array moves all that follows: done rarely.
-        if head == jobs.count || head > 1024 {
-            jobs.removeFirst(head)
-            head = 0
-        }
-        return job
     }
 }

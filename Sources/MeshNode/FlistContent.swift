@@ -54,14 +54,14 @@ final class FlistContent: ServedFile {
         let count = PageCache.resident(descriptor.fd, at: offset, count: Int(clamping: end - offset))
         guard count > 0 else { return nil }
         let range = offset..<offset + UInt64(count)
-        note(range)
+        reading.traces.note(range, in: file.blocks, of: flist)
         reading.decoded.noteHit(decoded)
         return StoredBytes(descriptor: descriptor.fd, range: range, owner: (decoded, descriptor))
     }
 
     func store(_ range: Range<UInt64>) async throws -> Bool {
         guard reading.decoded.isOn, size > ReadService.inlineBytes, let decoded = await decodedFile() else { return false }
-        note(range)
+        reading.traces.note(range, in: file.blocks, of: flist)
         let count = Int(clamping: range.upperBound - range.lowerBound)
         let blocks = decoded.blocks(offset: range.lowerBound, length: count)
         if decoded.ready(blocks) == nil {
@@ -108,13 +108,5 @@ final class FlistContent: ServedFile {
         let made = await reading.parts.threads.run { [file, reading] in reading.decoded.file(size: file.size, blocks: file.blocks) }
         if let made { kept.withLock { $0 = .file(made) } }
         return made
-    }
-
-    /// For traces: a read of these bytes.
-    private func note(_ range: Range<UInt64>) {
-        guard reading.traces.isRunning else { return }
-        let block = UInt64(ChunkLimits.blockBytes)
-        let last = min(Int(clamping: (range.upperBound - 1) / block) + 1, file.blocks.count)
-        for index in min(Int(clamping: range.lowerBound / block), last)..<last { reading.traces.note(file.blocks[index].id, of: flist) }
     }
 }

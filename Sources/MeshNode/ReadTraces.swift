@@ -1,3 +1,4 @@
+internal import BlockCodec
 internal import ChunkModel
 internal import ControlModel
 internal import Synchronization
@@ -57,6 +58,14 @@ final class ReadTraces: Sendable {
 
     /// Whether anything is recorded: what is costly to note need not be found out otherwise.
     var isRunning: Bool { running.load(ordering: .relaxed) > 0 }
+
+    /// Bytes of a file are read: of its blocks those in which they lie, where all are cut evenly.
+    func note(_ range: Range<UInt64>, in blocks: [BlockRef], of flist: FlistDigest) {
+        guard isRunning, !range.isEmpty else { return }
+        let block = UInt64(ChunkLimits.blockBytes)
+        let last = min(Int(clamping: (range.upperBound - 1) / block) + 1, blocks.count)
+        for index in min(Int(clamping: range.lowerBound / block), last)..<last { note(blocks[index].id, of: flist) }
+    }
 
     /// A block of the flist is read: first time or not, from the memory or not.
     func note(_ chunk: ChunkID, of flist: FlistDigest) {

@@ -9,6 +9,8 @@ public import Flist
 public final class FlistReader: Sendable {
     public let flist: FlistFile
     private let source: any ChunkSource
+    /// The same, where it can say at once what is on this machine.
+    private let here: (any BlockingChunkSource)?
     private let threads: BlockingThreads
     private let cache: DecodedBlockCache
     private let pool: ChunkBufferPool
@@ -24,6 +26,7 @@ public final class FlistReader: Sendable {
     ) {
         (self.flist, self.source, self.threads, self.cache, self.pool) = (flist, source, threads, cache, pool)
         self.onRead = onRead
+        here = source as? any BlockingChunkSource
     }
 
     /// The entry at `path`, symbolic links followed inside the flist.
@@ -53,7 +56,7 @@ public final class FlistReader: Sendable {
         onRead?(block.id)
         if let decoded = cache.block(block.id, block.key) { return decoded }
         // Read and decoded in one go where the chunk is on this machine.
-        if let here = source as? any BlockingChunkSource {
+        if let here {
             let decoded = try await threads.run { [pool] in
                 try here.chunkNow(block.id, pool: pool).map { try BlockCodec.decode($0, as: block, pool: pool) }
             }

@@ -31,14 +31,11 @@ extension ReadService {
         return answer(read, from: file, session) { self.decoded.descriptorNow(of: file) }
     }
 
-    /// For traces: the blocks of a read that somebody waits for, as evenly cut files have them.
+    /// For traces: a read that somebody waits for.
     private func note(_ read: Read, _ inode: OpenInode) {
         guard read.priority == .foreground else { return }
-        let block = UInt64(ChunkLimits.blockBytes)
         let end = min(read.offset.addingReportingOverflow(UInt64(read.length)).partialValue, inode.entry.size)
-        let first = Int(clamping: read.offset / block)
-        let last = min(Int(clamping: (end + block - 1) / block), inode.blocks.count)
-        for index in first..<max(first, last) { traces.note(inode.blocks[index].id, of: read.key.flist) }
+        traces.note(read.offset..<max(read.offset, end), in: inode.blocks, of: read.key.flist)
     }
 
     private func answer(
